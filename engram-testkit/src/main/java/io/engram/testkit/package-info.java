@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Golden vectors and checks shared by the tests of every module. */
+package io.engram.testkit;
