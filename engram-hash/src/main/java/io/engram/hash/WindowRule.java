@@ -13,7 +13,7 @@ import java.util.Objects;
  * @param boundary the id that ends a segment, or {@link #NO_BOUNDARY}. The boundary token itself
  *     still sees its own segment; positions after it see {@code fill} instead of it and of all that
  *     is older. The one published variant that has a boundary fills with that same id
- * @param dead what an id of {@link Lookback#DEAD} means
+ * @param dead what an id of {@code Lookback.DEAD} means
  */
 public record WindowRule(int fill, int boundary, Dead dead) {
 
@@ -22,7 +22,7 @@ public record WindowRule(int fill, int boundary, Dead dead) {
 
   /** What a position without a token (an image cell, padding) does to its window. */
   public enum Dead {
-    /** There are none: {@link Lookback#DEAD} is refused. */
+    /** There are none: {@code Lookback.DEAD} is refused. */
     REFUSED,
     /** Fill stands for it and for all that is older, for it and for all later positions (V4.1). */
     BLOCKS,

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram;
+
+import java.util.Objects;
+import java.util.Optional;
+
+/**
+ * The dense weights of one layer in one canonical form, whatever names and shapes a checkpoint has.
+ * S is streams, W width, E the row width (columns * head dim), K the taps of the convolution.
+ *
+ * @param projection F32 or BF16 [(S+1)*W, E]: the key matrices of stream 0 to S-1, then the value
+ *     matrix, so that one product gives all keys and the value
+ * @param bias F32 [(S+1)*W] in the same order, where the variant has biases
+ * @param keyNorm F32 [S, W], as stored (see {@link GateConfig#normWeight})
+ * @param queryNorm F32 [S, W], as stored
+ * @param convNorm F32 [S, W], as stored, where the variant has a convolution
+ * @param conv F32 [S*W, K], tap K-1 on the position itself, channel = stream * W + index, where the
+ *     variant has a convolution
+ */
+public record LayerWeights(
+    Tensor projection,
+    Optional<Tensor> bias,
+    Tensor keyNorm,
+    Tensor queryNorm,
+    Optional<Tensor> convNorm,
+    Optional<Tensor> conv) {
+
+  /** Refuses null. */
+  public LayerWeights {
+    Objects.requireNonNull(projection, "projection");
+    Objects.requireNonNull(bias, "bias");
+    Objects.requireNonNull(keyNorm, "keyNorm");
+    Objects.requireNonNull(queryNorm, "queryNorm");
+    Objects.requireNonNull(convNorm, "convNorm");
+    Objects.requireNonNull(conv, "conv");
+  }
+
+  /**
+   * Checks every shape and dtype against a configuration.
+   *
+   * @param gate the gate
+   * @param convolution the convolution, if the variant has one
+   * @param rowWidth columns * head dim
+   * @throws IllegalArgumentException naming the first tensor that does not fit
+   */
+  public void check(GateConfig gate, Optional<ConvConfig> convolution, int rowWidth) {
+    long outputs = gate.projectionRows();
+    if (projection.dtype() != Dtype.F32 && projection.dtype() != Dtype.BF16) {
+      throw new IllegalArgumentException("projection is " + projection + ", expected F32 or BF16");
+    }
+    checkShape("projection", projection, outputs, rowWidth);
+    checkPresence("bias", bias, gate.bias());
+    bias.ifPresent(t -> checkF32("bias", t, outputs));
+    checkF32("keyNorm", keyNorm, gate.streams(), gate.width());
+    checkF32("queryNorm", queryNorm, gate.streams(), gate.width());
+    checkPresence("convNorm", convNorm, convolution.isPresent());
+    checkPresence("conv", conv, convolution.isPresent());
+    convNorm.ifPresent(t -> checkF32("convNorm", t, gate.streams(), gate.width()));
+    conv.ifPresent(t ->
+        checkF32(
+            "conv",
+            t,
+            (long) gate.streams() * gate.width(),
+            convolution.orElseThrow().kernelSize()));
+  }
+
+  private static void checkPresence(String name, Optional<Tensor> tensor, boolean expected) {
+    if (tensor.isPresent() != expected) {
+      throw new IllegalArgumentException(
+          name + (expected ? " is missing" : " is there, but the variant has none"));
+    }
+  }
+
+  private static void checkF32(String name, Tensor tensor, long... shape) {
+    if (tensor.dtype() != Dtype.F32) {
+      throw new IllegalArgumentException(name + " is " + tensor + ", expected F32");
+    }
+    checkShape(name, tensor, shape);
+  }
+
+  private static void checkShape(String name, Tensor tensor, long... shape) {
+    if (!tensor.hasShape(shape)) {
+      throw new IllegalArgumentException(
+          name + " is " + tensor + ", expected " + java.util.Arrays.toString(shape));
+    }
+  }
+}
