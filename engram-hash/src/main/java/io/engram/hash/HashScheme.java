@@ -46,7 +46,7 @@ public record HashScheme(
   public enum PrimeSearch {
     /** Each order of each layer starts again at its slots and skips primes already taken. */
     RESTART_PER_ORDER,
-    /** One run upwards through all heads of all layers. */
+    /** One run upwards through all heads of all layers, so that all orders have the same slots. */
     ONE_RUN
   }
 
@@ -57,34 +57,36 @@ public record HashScheme(
     layerIds = List.copyOf(layerIds);
     Objects.requireNonNull(generator, "generator");
     Objects.requireNonNull(primeSearch, "primeSearch");
-    require(vocabularySize >= 1, "vocabularySize is %s, expected at least 1", vocabularySize);
+    require(vocabularySize >= 1, "vocabularySize is " + vocabularySize + ", expected at least 1");
     require(!orders.isEmpty(), "orders is empty, expected at least one n-gram order");
     for (int i = 0; i < orders.size(); i++) {
       int floor = i == 0 ? 1 : orders.get(i - 1) + 1;
       require(
           orders.get(i) >= floor,
-          "orders %s must ascend from 1 upwards without repetition",
-          orders);
+          "orders " + orders + " must ascend from 1 upwards without repetition");
     }
-    require(headsPerOrder >= 1, "headsPerOrder is %s, expected at least 1", headsPerOrder);
+    require(headsPerOrder >= 1, "headsPerOrder is " + headsPerOrder + ", expected at least 1");
+    require(
+        headsPerOrder <= Integer.MAX_VALUE / orders.size(),
+        "headsPerOrder " + headsPerOrder + " gives more columns than fit 31 bits");
     require(
         slotsPerHead.size() == orders.size(),
-        "slotsPerHead has %s values, expected one for each of the orders %s",
-        slotsPerHead.size(),
-        orders);
+        "slotsPerHead " + slotsPerHead + " must have one value for each of the orders " + orders);
     for (long slots : slotsPerHead) {
-      require(slots >= 2, "slotsPerHead %s holds a value below 2", slotsPerHead);
+      require(slots >= 2, "slotsPerHead " + slotsPerHead + " holds a value below 2");
     }
+    require(
+        primeSearch != PrimeSearch.ONE_RUN || slotsPerHead.stream().distinct().count() == 1,
+        "slotsPerHead " + slotsPerHead + " differ, but one run of primes has one start");
     require(!layerIds.isEmpty(), "layerIds is empty, expected at least one layer");
     require(
         layerIds.stream().distinct().count() == layerIds.size(),
-        "layerIds %s names a layer twice",
-        layerIds);
+        "layerIds " + layerIds + " names a layer twice");
     for (int layer : layerIds) {
-      require(layer >= 0, "layerIds %s holds a negative layer", layerIds);
+      require(layer >= 0, "layerIds " + layerIds + " holds a negative layer");
     }
-    require(seed >= 0, "seed is %s, expected at least 0", seed);
-    require(rowAlignment >= 1, "rowAlignment is %s, expected at least 1", rowAlignment);
+    require(seed >= 0, "seed is " + seed + ", expected at least 0");
+    require(rowAlignment >= 1, "rowAlignment is " + rowAlignment + ", expected at least 1");
   }
 
   /**
@@ -102,12 +104,12 @@ public record HashScheme(
    * @return the number of columns
    */
   public int columns() {
-    return Math.multiplyExact(orders.size(), headsPerOrder);
+    return orders.size() * headsPerOrder;
   }
 
-  private static void require(boolean holds, String format, Object... values) {
+  private static void require(boolean holds, String otherwise) {
     if (!holds) {
-      throw new IllegalArgumentException(String.format(format, values));
+      throw new IllegalArgumentException(otherwise);
     }
   }
 }

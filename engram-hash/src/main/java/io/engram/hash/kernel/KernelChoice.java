@@ -29,49 +29,58 @@ public enum KernelChoice {
 
   private static final String MODULE = "jdk.incubator.vector";
 
+  /** What was decided, or why nothing could be. */
+  record Decision(KernelChoice choice, String reason, Level level) {}
+
   /** Deciding on first use, in its own class, keeps class loading free of deadlocks. */
   private static final class Holder {
-    private static final String REASON;
-    private static final KernelChoice CHOICE;
+    private static final Decision DECISION =
+        decide(
+            System.getProperty(PROPERTY, "auto"),
+            ModuleLayer.boot().findModule(MODULE).isPresent());
 
     static {
-      String asked = System.getProperty(PROPERTY, "auto").toLowerCase(Locale.ROOT);
-      boolean present = ModuleLayer.boot().findModule(MODULE).isPresent();
-      switch (asked) {
-        case "scalar" -> {
-          CHOICE = SCALAR;
-          REASON = "forced by -D" + PROPERTY + "=scalar";
-        }
-        case "vector" -> {
-          if (!present) {
-            throw new IllegalStateException(
-                "-D"
-                    + PROPERTY
-                    + "=vector asks for the Vector API, which this JVM was started without: add"
-                    + " --add-modules="
-                    + MODULE);
-          }
-          CHOICE = VECTOR;
-          REASON = "forced by -D" + PROPERTY + "=vector";
-        }
-        case "auto" -> {
-          CHOICE = present ? VECTOR : SCALAR;
-          REASON =
-              present
-                  ? "the module " + MODULE + " is there"
-                  : "the module " + MODULE + " is absent: add --add-modules=" + MODULE;
-        }
-        default ->
-            throw new IllegalStateException(
-                "-D" + PROPERTY + "=" + asked + " is none of auto, scalar, vector");
+      if (DECISION.choice != null) {
+        Logger log = System.getLogger("io.engram");
+        log.log(DECISION.level, "Engram kernels: {0} ({1})", DECISION.choice, DECISION.reason);
       }
-      Logger log = System.getLogger("io.engram");
-      log.log(
-          present || !asked.equals("auto") ? Level.DEBUG : Level.WARNING,
-          "Engram kernels: {0} ({1})",
-          CHOICE,
-          REASON);
     }
+  }
+
+  /**
+   * Decides.
+   *
+   * @param asked the value of the system property
+   * @param present whether the JVM has the Vector API
+   * @return the decision, without a choice if what was asked for cannot be met
+   */
+  static Decision decide(String asked, boolean present) {
+    return switch (asked.toLowerCase(Locale.ROOT)) {
+      case "scalar" -> new Decision(SCALAR, "forced by -D" + PROPERTY + "=scalar", Level.DEBUG);
+      case "vector" ->
+          present
+              ? new Decision(VECTOR, "forced by -D" + PROPERTY + "=vector", Level.DEBUG)
+              : new Decision(
+                  null,
+                  "-D"
+                      + PROPERTY
+                      + "=vector asks for the Vector API, which this JVM was started without: add"
+                      + " --add-modules="
+                      + MODULE,
+                  Level.ERROR);
+      case "auto" ->
+          present
+              ? new Decision(VECTOR, "the module " + MODULE + " is there", Level.DEBUG)
+              : new Decision(
+                  SCALAR,
+                  "the module " + MODULE + " is absent: add --add-modules=" + MODULE,
+                  Level.WARNING);
+      default ->
+          new Decision(
+              null,
+              "-D" + PROPERTY + "=" + asked + " is none of auto, scalar, vector",
+              Level.ERROR);
+    };
   }
 
   /**
@@ -81,7 +90,11 @@ public enum KernelChoice {
    * @throws IllegalStateException if a forced choice cannot be met
    */
   public static KernelChoice get() {
-    return Holder.CHOICE;
+    // Thrown from here, not while the holder is set up, so that every use fails alike.
+    if (Holder.DECISION.choice == null) {
+      throw new IllegalStateException(Holder.DECISION.reason);
+    }
+    return Holder.DECISION.choice;
   }
 
   /**
@@ -90,7 +103,7 @@ public enum KernelChoice {
    * @return one clause, without a full stop
    */
   public static String reason() {
-    return Holder.REASON;
+    return Holder.DECISION.reason;
   }
 
   /**
