@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram;
 
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.random.RandomGenerator;
+import java.util.random.RandomGeneratorFactory;
 
 /**
  * The dense weights of one layer in one canonical form, whatever names and shapes a checkpoint has.
@@ -33,6 +39,51 @@ public record LayerWeights(
     Objects.requireNonNull(queryNorm, "queryNorm");
     Objects.requireNonNull(convNorm, "convNorm");
     Objects.requireNonNull(conv, "conv");
+  }
+
+  /**
+   * Weights for a new layer: projections and biases uniform within 1/sqrt(E) as a linear layer of
+   * PyTorch starts, norms neutral, and a convolution of zeros, so that its branch adds nothing at
+   * first (paper, section 4.1).
+   *
+   * @param gate the gate
+   * @param convolution the convolution, if the variant has one
+   * @param rowWidth columns * head dim
+   * @param seed seed of the projections; the same seed gives the same weights everywhere
+   * @param arena owns the memory
+   * @return the weights, projections in F32
+   */
+  public static LayerWeights initial(
+      GateConfig gate, Optional<ConvConfig> convolution, int rowWidth, long seed, Arena arena) {
+    RandomGenerator random = RandomGeneratorFactory.of("L64X128MixRandom").create(seed);
+    long outputs = gate.projectionRows();
+    float bound = (float) (1 / Math.sqrt(rowWidth));
+    long[] perStream = {gate.streams(), gate.width()};
+    float neutral = gate.normWeight() == GateConfig.NormWeight.ONE_PLUS ? 0 : 1;
+    Tensor projection = filled(arena, () -> random.nextFloat(-bound, bound), outputs, rowWidth);
+    return new LayerWeights(
+        projection,
+        gate.bias()
+            ? Optional.of(filled(arena, () -> random.nextFloat(-bound, bound), outputs))
+            : Optional.empty(),
+        filled(arena, () -> neutral, perStream),
+        filled(arena, () -> neutral, perStream),
+        convolution.map(c -> filled(arena, () -> neutral, perStream)),
+        convolution.map(
+            c -> filled(arena, () -> 0f, (long) gate.streams() * gate.width(), c.kernelSize())));
+  }
+
+  private static Tensor filled(Arena arena, FloatSupplier values, long... shape) {
+    MemorySegment data = arena.allocate(Tensor.byteSize(Dtype.F32, shape), 64);
+    for (long at = 0; at < data.byteSize(); at += 4) {
+      data.set(ValueLayout.JAVA_FLOAT, at, values.get());
+    }
+    return new Tensor(Dtype.F32, shape, data);
+  }
+
+  @FunctionalInterface
+  private interface FloatSupplier {
+    float get();
   }
 
   /**
@@ -81,7 +132,7 @@ public record LayerWeights(
   private static void checkShape(String name, Tensor tensor, long... shape) {
     if (!tensor.hasShape(shape)) {
       throw new IllegalArgumentException(
-          name + " is " + tensor + ", expected " + java.util.Arrays.toString(shape));
+          name + " is " + tensor + ", expected " + Arrays.toString(shape));
     }
   }
 }

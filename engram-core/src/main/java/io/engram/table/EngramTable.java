@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram.table;
+
+import io.engram.Dtype;
+import io.engram.EngramException;
+import io.engram.store.RowStore;
+import java.lang.foreign.MemorySegment;
+import java.util.Objects;
+
+/**
+ * The table of one layer: stored rows, and what their bytes mean.
+ *
+ * <p>Rows are first copied from their store into anonymous memory, some dozens at a time, and
+ * decoded there: whatever becomes of a mapped file, no vector instruction meets it. Widening to
+ * float32 is exact. bfloat16 is rounded to nearest even; for {@link RowFormat#FP8_BLOCK32} both
+ * outputs are rounded to bfloat16, as the released code does it, which changes nothing unless a
+ * scale is below 2^-124. NaN in a table comes out as NaN; a NaN scale is an error.
+ *
+ * <p>Gathering obeys the contract of {@link RowStore}: any number of threads at once, nothing
+ * allocated in the steady state, no output to be trusted after an exception. All floats in memory
+ * segments are little-endian.
+ */
+public final class EngramTable implements AutoCloseable {
+  /** Decoded rows of one round: with the stored ones they stay in the first level cache. */
+  private static final int STAGING_BYTES = 1 << 14;
+
+  private final RowStore store;
+  private final RowFormat format;
+  private final int headDim;
+  private final float scale;
+  private final int rowsPerRound;
+  private final StagingPool staging;
+  private final RowKernels kernels;
+
+  /**
+   * A table in a format without a scale for the whole table.
+   *
+   * @param store its rows; closed with the table
+   * @param format any format but {@link RowFormat#FP8_TENSOR}
+   * @param headDim values of a row, at least 1
+   * @throws IllegalArgumentException if the store's rows do not have the size that the format says
+   */
+  public EngramTable(RowStore store, RowFormat format, int headDim) {
+    this(store, format, headDim, 1, false, RowKernels.get());
+  }
+
+  /**
+   * A table of FP8 values with one scale: {@link RowFormat#FP8_TENSOR}.
+   *
+   * @param store its rows; closed with the table
+   * @param headDim values of a row, at least 1
+   * @param scale the factor of every value, positive and finite
+   * @return the table
+   * @throws IllegalArgumentException if the store's rows do not have headDim bytes, or the scale is
+   *     not positive and finite
+   */
+  public static EngramTable ofScaledFp8(RowStore store, int headDim, float scale) {
+    return new EngramTable(store, RowFormat.FP8_TENSOR, headDim, scale, true, RowKernels.get());
+  }
+
+  EngramTable(
+      RowStore store,
+      RowFormat format,
+      int headDim,
+      float scale,
+      boolean hasScale,
+      RowKernels kernels) {
+    this.store = Objects.requireNonNull(store, "store");
+    this.format = Objects.requireNonNull(format, "format");
+    this.headDim = headDim;
+    this.scale = scale;
+    this.kernels = kernels;
+    if (headDim < 1) {
+      throw new IllegalArgumentException(
+          name() + ": headDim is " + headDim + ", expected at least 1");
+    }
+    if (store.rowBytes() != format.rowBytes(headDim)) {
+      throw new IllegalArgumentException(
+          name()
+              + ": rows of "
+              + store.rowBytes()
+              + " bytes, but "
+              + headDim
+              + " values in "
+              + format
+              + " take "
+              + format.rowBytes(headDim));
+    }
+    if (hasScale != (format == RowFormat.FP8_TENSOR)) {
+      throw new IllegalArgumentException(name() + ": " + format + " needs the scale of the table");
+    }
+    if (!(scale > 0) || Float.isInfinite(scale)) {
+      throw new IllegalArgumentException(
+          name() + ": scale is " + scale + ", expected a positive number");
+    }
+    int decodedBytes = Math.multiplyExact(headDim, Float.BYTES);
+    rowsPerRound = Math.max(1, STAGING_BYTES / decodedBytes);
+    staging = new StagingPool((long) rowsPerRound * (store.rowBytes() + decodedBytes));
+  }
+
+  /**
+   * The table's name, for messages.
+   *
+   * @return the name of its store
+   */
+  public String name() {
+    return store.name();
+  }
+
+  /**
+   * Where the rows are.
+   *
+   * @return the store
+   */
+  public RowStore store() {
+    return store;
+  }
+
+  /**
+   * What the bytes of a row mean.
+   *
+   * @return the format
+   */
+  public RowFormat format() {
+    return format;
+  }
+
+  /**
+   * Number of rows.
+   *
+   * @return at least 1
+   */
+  public long rowCount() {
+    return store.rowCount();
+  }
+
+  /**
+   * Values of a row.
+   *
+   * @return at least 1
+   */
+  public int headDim() {
+    return headDim;
+  }
+
+  /**
+   * Reads rows and decodes them, in the order of their ids, packed: [count, {@link #headDim}].
+   *
+   * @param rowIds row ids
+   * @param from index of the first id
+   * @param count number of ids; 0 reads nothing
+   * @param out receives the values; of any kind and alignment
+   * @param outOffset where in it the first value goes, in bytes
+   * @param outType {@link Dtype#F32} or {@link Dtype#BF16}
+   * @throws IndexOutOfBoundsException if a row id is not one of this table, or from and count do
+   *     not lie in rowIds
+   * @throws IllegalArgumentException if the values do not fit the output, it is read-only, or the
+   *     type is another one
+   * @throws IllegalStateException if the table is closed, or the output's memory is
+   * @throws EngramException if a row cannot be had from the store, or has a NaN scale
+   */
+  public void gather(
+      long[] rowIds, int from, int count, MemorySegment out, long outOffset, Dtype outType) {
+    Objects.checkFromIndexSize(from, count, rowIds.length);
+    if (outType != Dtype.F32 && outType != Dtype.BF16) {
+      throw new IllegalArgumentException(
+          name() + ": output type " + outType + ", expected F32 or BF16");
+    }
+    int outRowBytes = headDim * outType.bytes();
+    if (outOffset < 0 || (long) count * outRowBytes > out.byteSize() - outOffset) {
+      throw new IllegalArgumentException(
+          name()
+              + ": "
+              + count
+              + " rows of "
+              + headDim
+              + " "
+              + outType
+              + " do not fit an output of "
+              + out.byteSize()
+              + " bytes at "
+              + outOffset);
+    }
+    if (out.isReadOnly()) {
+      throw new IllegalArgumentException(name() + ": the output is read-only");
+    }
+    if (format.name().equals(outType.name())) {
+      store.read(rowIds, from, count, out, outOffset);
+      return;
+    }
+    boolean direct = out.isNative() && !out.isMapped();
+    MemorySegment buffer = staging.take();
+    try {
+      for (int done = 0; done < count; done += rowsPerRound) {
+        int rows = Math.min(rowsPerRound, count - done);
+        long at = outOffset + (long) done * outRowBytes;
+        store.read(rowIds, from + done, rows, buffer, 0);
+        if (direct) {
+          decode(rowIds, from + done, rows, buffer, out, at, outType);
+        } else {
+          long decoded = (long) rowsPerRound * store.rowBytes();
+          decode(rowIds, from + done, rows, buffer, buffer, decoded, outType);
+          MemorySegment.copy(buffer, decoded, out, at, (long) rows * outRowBytes);
+        }
+      }
+    } finally {
+      staging.give(buffer);
+    }
+  }
+
+  /**
+   * Reads rows and decodes them into an array, in the order of their ids, packed.
+   *
+   * @param rowIds row ids
+   * @param from index of the first id
+   * @param count number of ids; 0 reads nothing
+   * @param out receives count * {@link #headDim} values
+   * @param outIndex where in it the first value goes
+   * @throws IndexOutOfBoundsException if a row id is not one of this table, or from and count do
+   *     not lie in rowIds
+   * @throws IllegalArgumentException if the values do not fit the output
+   * @throws IllegalStateException if the table is closed
+   * @throws EngramException if a row cannot be had from the store, or has a NaN scale
+   */
+  public void gather(long[] rowIds, int from, int count, float[] out, int outIndex) {
+    Objects.checkFromIndexSize(from, count, rowIds.length);
+    if (outIndex < 0 || (long) count * headDim > out.length - outIndex) {
+      throw new IllegalArgumentException(
+          name()
+              + ": "
+              + count
+              + " rows of "
+              + headDim
+              + " values do not fit an array of "
+              + out.length
+              + " at "
+              + outIndex);
+    }
+    MemorySegment buffer = staging.take();
+    try {
+      for (int done = 0; done < count; done += rowsPerRound) {
+        int rows = Math.min(rowsPerRound, count - done);
+        store.read(rowIds, from + done, rows, buffer, 0);
+        long decoded = 0;
+        if (format != RowFormat.F32) {
+          decoded = (long) rowsPerRound * store.rowBytes();
+          decode(rowIds, from + done, rows, buffer, buffer, decoded, Dtype.F32);
+        }
+        MemorySegment.copy(
+            buffer,
+            ScalarRowKernels.FLOAT,
+            decoded,
+            out,
+            outIndex + done * headDim,
+            rows * headDim);
+      }
+    } finally {
+      staging.give(buffer);
+    }
+  }
+
+  /**
+   * Reads rows and decodes them into a new array.
+   *
+   * @param rowIds row ids
+   * @return [rowIds.length, {@link #headDim}] values, in the order of the ids
+   * @throws IndexOutOfBoundsException if a row id is not one of this table
+   * @throws IllegalArgumentException if they are more values than an array holds
+   * @throws IllegalStateException if the table is closed
+   * @throws EngramException if a row cannot be had from the store, or has a NaN scale
+   */
+  public float[] gather(long... rowIds) {
+    long values = (long) rowIds.length * headDim;
+    if (values > Integer.MAX_VALUE - 8) {
+      throw new IllegalArgumentException(
+          name() + ": " + rowIds.length + " rows of " + headDim + " values do not fit an array");
+    }
+    float[] out = new float[(int) values];
+    gather(rowIds, 0, rowIds.length, out, 0);
+    return out;
+  }
+
+  private void decode(
+      long[] rowIds,
+      int from,
+      int rows,
+      MemorySegment stored,
+      MemorySegment out,
+      long outAt,
+      Dtype outType) {
+    boolean wide = outType == Dtype.F32;
+    long values = (long) rows * headDim;
+    switch (format) {
+      case F32 -> kernels.f32ToBf16(stored, 0, out, outAt, values);
+      case BF16 -> kernels.bf16ToF32(stored, 0, out, outAt, values);
+      case F16 -> {
+        if (wide) {
+          kernels.f16ToF32(stored, 0, out, outAt, values);
+        } else {
+          kernels.f16ToBf16(stored, 0, out, outAt, values);
+        }
+      }
+      case FP8_TENSOR -> {
+        if (wide) {
+          kernels.fp8ToF32(stored, 0, scale, out, outAt, values);
+        } else {
+          kernels.fp8ToBf16(stored, 0, scale, out, outAt, values);
+        }
+      }
+      case FP8_BLOCK32 -> {
+        for (int i = 0; i < rows; i++) {
+          long in = (long) i * store.rowBytes();
+          long at = outAt + (long) i * headDim * outType.bytes();
+          int bad =
+              wide
+                  ? kernels.fp8RowToF32(stored, in, out, at, headDim)
+                  : kernels.fp8RowToBf16(stored, in, out, at, headDim);
+          if (bad >= 0) {
+            throw new EngramException(
+                name()
+                    + ": row "
+                    + rowIds[from + i]
+                    + ", block "
+                    + bad
+                    + ": the scale byte is 255, which is NaN");
+          }
+        }
+      }
+    }
+  }
+
+  /** Closes the store. */
+  @Override
+  public void close() {
+    store.close();
+  }
+
+  @Override
+  public String toString() {
+    return name() + ": " + rowCount() + " rows of " + headDim + " " + format;
+  }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram.table;
+
+/**
+ * The number formats narrower than float32 that tables and weights are stored in. Every stored
+ * value widens to float32 exactly.
+ *
+ * <p>Sources: OCP 8-bit floating point specification (E4M3), OCP microscaling formats specification
+ * (E8M0), IEEE 754-2019 (binary16); bfloat16 as PyTorch rounds to it.
+ */
+public final class NarrowFloat {
+  private static final int QUIET_NAN_BF16 = 0x7FC0;
+  private static final float[] E4M3 = new float[256];
+
+  static {
+    for (int code = 0; code < E4M3.length; code++) {
+      int exponent = code >> 3 & 15;
+      int mantissa = code & 7;
+      float magnitude =
+          (code & 0x7F) == 0x7F
+              ? Float.NaN
+              : exponent == 0 ? mantissa * 0x1p-9f : Math.scalb(1 + mantissa / 8f, exponent - 7);
+      E4M3[code] = (code & 0x80) == 0 ? magnitude : -magnitude;
+    }
+  }
+
+  private NarrowFloat() {}
+
+  /**
+   * The value of an FP8 E4M3 code: no infinities, NaN at 0x7F and 0xFF, at most 448.
+   *
+   * @param code the stored byte
+   * @return its value
+   */
+  public static float e4m3(byte code) {
+    return E4M3[code & 0xFF];
+  }
+
+  /**
+   * The value of a UE8M0 scale: 2^(code - 127), also 2^-127 for code 0, and NaN for code 255.
+   *
+   * @param code the stored byte, taken as unsigned
+   * @return a power of two or NaN
+   */
+  public static float e8m0(byte code) {
+    int exponent = code & 0xFF;
+    return switch (exponent) {
+      case 0 -> 0x1p-127f;
+      case 255 -> Float.NaN;
+      default -> Float.intBitsToFloat(exponent << 23);
+    };
+  }
+
+  /**
+   * The value of a bfloat16.
+   *
+   * @param bits the stored bits
+   * @return its value
+   */
+  public static float bf16(short bits) {
+    return Float.intBitsToFloat(bits << 16);
+  }
+
+  /**
+   * Rounds to bfloat16, to nearest, ties to even.
+   *
+   * @param value any value
+   * @return the bits; 0x7FC0 for every NaN
+   */
+  public static short toBf16(float value) {
+    if (Float.isNaN(value)) {
+      return QUIET_NAN_BF16;
+    }
+    int bits = Float.floatToRawIntBits(value);
+    return (short) ((bits + 0x7FFF + (bits >>> 16 & 1)) >>> 16);
+  }
+
+  /**
+   * The value of an IEEE half precision number.
+   *
+   * @param bits the stored bits
+   * @return its value
+   */
+  public static float f16(short bits) {
+    return Float.float16ToFloat(bits);
+  }
+}
