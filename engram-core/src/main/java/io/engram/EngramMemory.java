@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram;
+
+import io.engram.checkpoint.Checkpoint;
+import io.engram.hash.HashLayout;
+import io.engram.hash.Lookback;
+import io.engram.hash.NgramHasher;
+import io.engram.hash.WindowRule;
+import io.engram.store.RamRowStore;
+import io.engram.table.EngramTable;
+import io.engram.table.TableInitializer;
+import io.engram.vocab.TokenMap;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.LongConsumer;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * A conditional memory: from raw token ids to the rows that they stand for, for every layer that
+ * has a table. The way in to this library.
+ *
+ * <p>A memory owns everything it opened, tables, weights and files, until {@link #close}; then
+ * every use throws {@link IllegalStateException}. All methods are thread-safe; outputs belong to
+ * the caller.
+ *
+ * <p>Token ids are raw ids of the model's tokenizer, 0 to vocabulary size - 1. Where the variant
+ * has positions without a token (images, padding), such a position is {@link Lookback#DEAD}.
+ */
+public final class EngramMemory implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(EngramMemory.class);
+
+  private final EngramConfig config;
+  private final TokenMap tokenMap;
+  private final Map<Integer, Layer> layers = new LinkedHashMap<>();
+  private final Map<Integer, LayerWeights> weights = new ConcurrentHashMap<>();
+  private final WeightSource weightSource;
+  private final Arena arena = Arena.ofShared();
+  private final Optional<Checkpoint> checkpoint;
+  private final ThreadLocal<Scratch> scratch = ThreadLocal.withInitial(Scratch::new);
+
+  private record Layer(NgramHasher hasher, EngramTable table) {}
+
+  @FunctionalInterface
+  private interface WeightSource {
+    LayerWeights load(int layer, Arena arena);
+  }
+
+  /** Grows to the largest chunk of its thread and stays, so that lookups do not allocate. */
+  private static final class Scratch {
+    private int[] ids = new int[0];
+    private long[] rowIds = new long[0];
+
+    int[] ids(int count) {
+      if (ids.length < count) {
+        ids = new int[count];
+      }
+      return ids;
+    }
+
+    long[] rowIds(int count) {
+      if (rowIds.length < count) {
+        rowIds = new long[count];
+      }
+      return rowIds;
+    }
+  }
+
+  @FunctionalInterface
+  private interface TableSource {
+    EngramTable open(HashLayout layout);
+  }
+
+  private EngramMemory(
+      EngramConfig config,
+      TokenMap tokenMap,
+      TableSource tables,
+      WeightSource weightSource,
+      Optional<Checkpoint> checkpoint) {
+    this.config = config;
+    this.tokenMap = tokenMap;
+    this.weightSource = weightSource;
+    this.checkpoint = checkpoint;
+    WindowRule window =
+        new WindowRule(
+            tokenMap.get(config.fillTokenId()),
+            config.boundaryTokenId() == WindowRule.NO_BOUNDARY
+                ? WindowRule.NO_BOUNDARY
+                : tokenMap.get(config.boundaryTokenId()),
+            config.dead());
+    try {
+      for (HashLayout layout : HashLayout.derive(config.hashing())) {
+        EngramTable table = tables.open(layout);
+        LOG.debug(
+            "layer {}: {} rows of {} in {}",
+            layout.layerId(),
+            layout.rowCount(),
+            config.rowFormat(),
+            table.store().getClass().getSimpleName());
+        layers.put(layout.layerId(), new Layer(new NgramHasher(layout, window), table));
+      }
+    } catch (RuntimeException | Error e) {
+      close();
+      throw e;
+    }
+  }
+
+  /**
+   * Opens a released checkpoint in place: tables stay in their files, mapped. Refuses to start
+   * unless vocabulary, moduli, stored buffers, shapes and dtypes all agree with the configuration.
+   *
+   * @param directory a directory with {@code config.json}, safetensors, and the tokenizer or token
+   *     map where the variant compresses ids
+   * @return the memory
+   * @throws EngramFormatException naming the file, or everything that does not fit
+   */
+  public static EngramMemory open(Path directory) {
+    Checkpoint checkpoint = Checkpoint.open(directory);
+    try {
+      TokenMap map = checkpoint.tokenMap();
+      checkpoint.require(map);
+      return new EngramMemory(
+          checkpoint.config(),
+          map,
+          layout -> checkpoint.table(layout.layerId()),
+          checkpoint::weights,
+          Optional.of(checkpoint));
+    } catch (RuntimeException | Error e) {
+      checkpoint.close();
+      throw e;
+    }
+  }
+
+  /**
+   * Makes a new memory in RAM, with tables of standard normal values and initial weights.
+   *
+   * @param config the configuration; its row format is F32 or BF16
+   * @param tokenMap the ids of the tokenizer in use, of the sizes that the configuration states
+   * @param seed seed of tables and weights; the same seed gives the same memory everywhere
+   * @return the memory
+   * @throws IllegalArgumentException if map and configuration do not fit
+   */
+  public static EngramMemory create(EngramConfig config, TokenMap tokenMap, long seed) {
+    return create(config, tokenMap, seed, rows -> {});
+  }
+
+  /**
+   * As {@link #create(EngramConfig, TokenMap, long)}, reporting progress: a table of the paper's
+   * size takes seconds to fill.
+   *
+   * @param config the configuration; its row format is F32 or BF16
+   * @param tokenMap the ids of the tokenizer in use, of the sizes that the configuration states
+   * @param seed seed of tables and weights
+   * @param progress given the number of rows filled so far in all tables, on the caller's thread
+   * @return the memory
+   * @throws IllegalArgumentException if map and configuration do not fit
+   */
+  public static EngramMemory create(
+      EngramConfig config, TokenMap tokenMap, long seed, LongConsumer progress) {
+    if (tokenMap.size() != config.vocabularySize()
+        || tokenMap.compressedSize() != config.hashing().vocabularySize()) {
+      throw new IllegalArgumentException(
+          "the token map has %d ids and %d after compression, the configuration says %d and %d"
+              .formatted(
+                  tokenMap.size(),
+                  tokenMap.compressedSize(),
+                  config.vocabularySize(),
+                  config.hashing().vocabularySize()));
+    }
+    AtomicLong before = new AtomicLong();
+    return new EngramMemory(
+        config,
+        tokenMap,
+        layout -> {
+          long done = before.getAndAdd(layout.rowCount());
+          return newTable(config, layout, seed, rows -> progress.accept(done + rows));
+        },
+        (layer, arena) ->
+            LayerWeights.initial(
+                config.gate(), config.conv(), config.rowWidth(), seed + layer, arena),
+        Optional.empty());
+  }
+
+  private static EngramTable newTable(
+      EngramConfig config, HashLayout layout, long seed, LongConsumer progress) {
+    RamRowStore store =
+        RamRowStore.create(
+            "layer " + layout.layerId(),
+            layout.rowCount(),
+            config.rowFormat().rowBytes(config.headDim()));
+    try {
+      TableInitializer.normal(seed, layout.layerId(), 1)
+          .progress(progress)
+          .fill(store, config.rowFormat(), config.headDim());
+      return new EngramTable(store, config.rowFormat(), config.headDim());
+    } catch (RuntimeException | Error e) {
+      store.close();
+      throw e;
+    }
+  }
+
+  /**
+   * The configuration.
+   *
+   * @return the descriptor of this memory
+   */
+  public EngramConfig config() {
+    return config;
+  }
+
+  /**
+   * From raw to hashed ids.
+   *
+   * @return the map; the identity where the variant does not compress
+   */
+  public TokenMap tokenMap() {
+    return tokenMap;
+  }
+
+  /**
+   * Multipliers, moduli and offsets of a layer.
+   *
+   * @param layer a layer of the configuration
+   * @return its layout
+   * @throws IllegalArgumentException if the layer has no memory
+   */
+  public HashLayout layout(int layer) {
+    return layer(layer).hasher().layout();
+  }
+
+  /**
+   * The table of a layer.
+   *
+   * @param layer a layer of the configuration
+   * @return its table, owned by this memory
+   * @throws IllegalArgumentException if the layer has no memory
+   */
+  public EngramTable table(int layer) {
+    return layer(layer).table();
+  }
+
+  /**
+   * The dense weights of a layer, read at the first call.
+   *
+   * @param layer a layer of the configuration
+   * @return its weights, in memory that this memory owns
+   * @throws IllegalArgumentException if the layer has no memory
+   * @throws EngramException if they cannot be read
+   * @throws IllegalStateException if this memory is closed
+   */
+  public LayerWeights weights(int layer) {
+    layer(layer);
+    return weights.computeIfAbsent(layer, l -> weightSource.load(l, arena));
+  }
+
+  /**
+   * Row ids of a chunk of one sequence.
+   *
+   * @param layer a layer of the configuration
+   * @param tokenIds raw ids, or {@link Lookback#DEAD} where the variant allows it
+   * @param from index of the chunk's first id
+   * @param count ids of the chunk; 0 does nothing
+   * @param past the raw ids before the chunk
+   * @param out takes count * columns row ids, position-major, column offsets included
+   * @param outFrom index of the first row id in {@code out}
+   * @throws IllegalArgumentException naming position and id if an id is out of range
+   */
+  public void rowIds(
+      int layer, int[] tokenIds, int from, int count, Lookback past, long[] out, int outFrom) {
+    NgramHasher hasher = layer(layer).hasher();
+    int[] hashed = scratch.get().ids(count);
+    tokenMap.mapOrDead(tokenIds, from, count, hashed, 0);
+    hasher.hash(hashed, 0, count, past.map(tokenMap::get), out, outFrom);
+  }
+
+  /**
+   * Row ids of a whole sequence.
+   *
+   * @param layer a layer of the configuration
+   * @param tokenIds raw ids from the start of a sequence
+   * @return row ids [tokens, columns], column offsets included
+   * @throws IllegalArgumentException naming position and id if an id is out of range
+   */
+  public long[] rowIds(int layer, int... tokenIds) {
+    long[] out = new long[Math.multiplyExact(tokenIds.length, config.hashing().columns())];
+    rowIds(layer, tokenIds, 0, tokenIds.length, Lookback.start(), out, 0);
+    return out;
+  }
+
+  /**
+   * Rows of a chunk of one sequence.
+   *
+   * @param layer a layer of the configuration
+   * @param tokenIds raw ids, or {@link Lookback#DEAD} where the variant allows it
+   * @param from index of the chunk's first id
+   * @param count ids of the chunk; 0 does nothing
+   * @param past the raw ids before the chunk
+   * @param out takes count * row width values of F32, position-major, heads in column order
+   * @throws IllegalArgumentException naming position and id if an id is out of range, or if {@code
+   *     out} is too small
+   * @throws EngramException if a row cannot be read
+   * @throws IllegalStateException if this memory is closed
+   */
+  public void lookup(
+      int layer, int[] tokenIds, int from, int count, Lookback past, MemorySegment out) {
+    int columns = config.hashing().columns();
+    int rows = Math.multiplyExact(count, columns);
+    long[] rowIds = scratch.get().rowIds(rows);
+    rowIds(layer, tokenIds, from, count, past, rowIds, 0);
+    layer(layer).table().gather(rowIds, 0, rows, out, 0, Dtype.F32);
+  }
+
+  /**
+   * Rows of a whole sequence.
+   *
+   * @param layer a layer of the configuration
+   * @param tokenIds raw ids from the start of a sequence
+   * @return values [tokens, row width]
+   * @throws IllegalArgumentException naming position and id if an id is out of range
+   * @throws EngramException if a row cannot be read
+   */
+  public float[] lookup(int layer, int... tokenIds) {
+    return layer(layer).table().gather(rowIds(layer, tokenIds));
+  }
+
+  private Layer layer(int id) {
+    Layer layer = layers.get(id);
+    if (layer == null) {
+      throw new IllegalArgumentException(
+          "layer " + id + " has no memory; layers " + config.layerIds() + " have one");
+    }
+    return layer;
+  }
+
+  /** Closes tables, weights and files. Does nothing at a second call. */
+  @Override
+  public void close() {
+    if (!arena.scope().isAlive()) {
+      return;
+    }
+    try {
+      layers.values().forEach(l -> l.table().close());
+      checkpoint.ifPresent(Checkpoint::close);
+    } finally {
+      arena.close();
+    }
+  }
+}

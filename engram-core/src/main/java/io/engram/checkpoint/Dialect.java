@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram.checkpoint;
+
+import io.engram.EngramConfig;
+import io.engram.EngramFormatException;
+import io.engram.LayerWeights;
+import io.engram.hash.HashLayout;
+import io.engram.table.RowFormat;
+import io.engram.vocab.TokenMap;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Optional;
+
+/**
+ * One way in which checkpoints spell a memory: its configuration keys and its tensor names. This is
+ * the only place where released layouts are told apart; everything behind it sees {@link
+ * EngramConfig}, tables and {@link LayerWeights}.
+ */
+interface Dialect {
+
+  /** A tensor that must be there, and what it must be. An empty dtype list admits any. */
+  record Expected(String name, List<String> dtypes, List<Long> shape) {}
+
+  /** Tensors that hold consecutive rows of a table, and their scales where they are apart. */
+  record TablePart(String values, Optional<String> scales) {}
+
+  EngramConfig config();
+
+  /** Table rows of a layer as the configuration states them, where it does. */
+  Optional<Long> statedRows(int layer);
+
+  List<TablePart> tableParts(int layer);
+
+  List<Expected> expectedTensors(int layer, long tableRows);
+
+  /** Multipliers, moduli and offsets that the checkpoint stores, where it does. */
+  Optional<HashLayout> storedLayout(int layer);
+
+  TokenMap tokenMap(Path directory) throws IOException;
+
+  LayerWeights weights(int layer, Arena arena);
+
+  /** How this layout is called in messages: its configuration keys. */
+  String description();
+
+  /** The format of a table that has no scales, from its dtype. */
+  static RowFormat rowFormat(CheckpointTensors tensors, String table) {
+    return switch (tensors.info(table).dtype()) {
+      case "F32" -> RowFormat.F32;
+      case "BF16" -> RowFormat.BF16;
+      case "F16" -> RowFormat.F16;
+      case String other ->
+          throw new EngramFormatException(
+              tensors.file(table),
+              table + " is " + other + ": tables of this layout are read as F32, BF16 or F16");
+    };
+  }
+}
