@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram.gating;
+
+import io.engram.ConvConfig;
+import io.engram.EngramConfig;
+import io.engram.EngramMemory;
+import io.engram.GateConfig;
+import io.engram.LayerWeights;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Objects;
+import java.util.Optional;
+import org.nd4j.linalg.api.buffer.DataType;
+import org.nd4j.linalg.api.ndarray.INDArray;
+import org.nd4j.linalg.factory.Nd4j;
+
+/**
+ * One layer's memory on ND4J arrays: rows and a hidden state in, a hidden state out.
+ *
+ * <p>B is sequences, T tokens, S streams, W width and E the row width. Streams are FLOAT or
+ * BFLOAT16 [B, T, S, W] and rows FLOAT [B, T, E]; arrays of any order and any view are taken, those
+ * in contiguous 'c' order without a copy.
+ *
+ * <p>Thread-safe, as far as the ND4J backend is.
+ */
+public final class EngramLayer {
+  /** Who does the arithmetic. */
+  public enum Engine {
+    /**
+     * ND4J operations only, on whatever backend is on the class path. Holds a copy of the
+     * projection in FLOAT, or in DOUBLE where its output is rounded to bfloat16.
+     */
+    ND4J,
+    /** {@link GateKernel} on the arrays' own host memory: the faster one where that is the CPU. */
+    CPU
+  }
+
+  /**
+   * What a forward works on.
+   *
+   * @param streams FLOAT or BFLOAT16 [B, T, S, W]: the hidden state, left as it is
+   * @param rows FLOAT [B, T, E]: the retrieved rows of each token, side by side
+   * @param live [B, T] of any type, 0 where a position has no token (padding, an image): its gate
+   *     is 0, and neither its rows nor its streams are looked at; without it, all are live
+   * @param states one for each sequence, advanced by T positions; if empty, every sequence is at
+   *     its start and nothing is kept
+   */
+  public record Input(
+      INDArray streams, INDArray rows, Optional<INDArray> live, List<ConvState> states) {
+
+    /** Refuses null. */
+    public Input {
+      Objects.requireNonNull(streams, "streams");
+      Objects.requireNonNull(rows, "rows");
+      Objects.requireNonNull(live, "live");
+      states = List.copyOf(states);
+    }
+
+    /**
+     * All tokens live, every sequence at its start.
+     *
+     * @param streams [B, T, S, W]
+     * @param rows [B, T, E]
+     * @return the input
+     */
+    public static Input of(INDArray streams, INDArray rows) {
+      return new Input(streams, rows, Optional.empty(), List.of());
+    }
+
+    /**
+     * The input with a mask.
+     *
+     * @param live [B, T], 0 where a position has no token
+     * @return a changed copy
+     */
+    public Input withLive(INDArray live) {
+      return new Input(streams, rows, Optional.of(live), states);
+    }
+
+    /**
+     * The input with the states of its sequences.
+     *
+     * @param states one for each sequence
+     * @return a changed copy
+     */
+    public Input withStates(List<ConvState> states) {
+      return new Input(streams, rows, live, states);
+    }
+  }
+
+  /**
+   * What a forward gives.
+   *
+   * @param streams [B, T, S, W] in the type of the input: the new streams, or what the caller adds
+   *     to them, as {@link GateConfig.Residual} says
+   * @param gates FLOAT [B, T, S], from 0 (nothing let in) to 1
+   */
+  public record Output(INDArray streams, INDArray gates) {}
+
+  /** What both engines do, on arguments that have been checked. */
+  interface Forward {
+    /**
+     * Computes.
+     *
+     * @param streams [B, T, S, W], B and T at least 1
+     * @param rows [B, T, E]
+     * @param live one for each token, or null
+     * @param states one for each sequence, or none
+     * @param output receives the result: new arrays in 'c' order
+     */
+    void forward(
+        INDArray streams, INDArray rows, boolean[] live, List<ConvState> states, Output output);
+  }
+
+  private final GateConfig gate;
+  private final Optional<ConvConfig> conv;
+  private final int rowWidth;
+  private final Forward engine;
+
+  private EngramLayer(GateConfig gate, Optional<ConvConfig> conv, int rowWidth, Forward engine) {
+    this.gate = gate;
+    this.conv = conv;
+    this.rowWidth = rowWidth;
+    this.engine = engine;
+  }
+
+  /**
+   * A layer.
+   *
+   * @param gate the gate
+   * @param conv the convolution, where the variant has one
+   * @param rowWidth E: values that one token retrieves, columns * head dim
+   * @param weights the weights; the CPU engine uses the projection where it lies, so its memory
+   *     must outlive the layer and stay as it is
+   * @param engine who does the arithmetic
+   * @return the layer
+   * @throws IllegalArgumentException if a tensor is missing, has another shape or dtype than the
+   *     configuration says, or holds a NaN or an infinity
+   */
+  public static EngramLayer of(
+      GateConfig gate,
+      Optional<ConvConfig> conv,
+      int rowWidth,
+      LayerWeights weights,
+      Engine engine) {
+    Forward forward =
+        switch (engine) {
+          case ND4J -> new Nd4jForward(new PreparedLayer(gate, conv, rowWidth, weights));
+          case CPU -> new CpuForward(GateKernel.of(gate, conv, rowWidth, weights));
+        };
+    return new EngramLayer(gate, conv, rowWidth, forward);
+  }
+
+  /**
+   * A layer of a memory, computed by the CPU engine.
+   *
+   * @param memory the memory, which must outlive the layer
+   * @param layer a layer of its configuration
+   * @return the layer
+   * @throws IllegalArgumentException if the memory has no such layer
+   * @throws io.engram.EngramException if its weights cannot be read
+   */
+  public static EngramLayer load(EngramMemory memory, int layer) {
+    return load(memory, layer, Engine.CPU);
+  }
+
+  /**
+   * A layer of a memory.
+   *
+   * @param memory the memory, which must outlive the layer
+   * @param layer a layer of its configuration
+   * @param engine who does the arithmetic
+   * @return the layer
+   * @throws IllegalArgumentException if the memory has no such layer
+   * @throws io.engram.EngramException if its weights cannot be read
+   */
+  public static EngramLayer load(EngramMemory memory, int layer, Engine engine) {
+    EngramConfig config = memory.config();
+    return of(config.gate(), config.conv(), config.rowWidth(), memory.weights(layer), engine);
+  }
+
+  /**
+   * A new state for one sequence, at its start.
+   *
+   * @param rollBack how many of the last positions can be taken back, at least 0
+   * @return the state, good for either engine
+   * @throws IllegalStateException if the layer has no convolution and so nothing to carry
+   */
+  public ConvState newState(int rollBack) {
+    return ConvState.start(
+        gate,
+        conv.orElseThrow(
+            () -> new IllegalStateException("a layer without convolution carries no state")),
+        rollBack);
+  }
+
+  /**
+   * Whole sequences, all tokens live.
+   *
+   * @param streams FLOAT or BFLOAT16 [B, T, S, W], left as it is
+   * @param rows FLOAT [B, T, E]
+   * @return [B, T, S, W]: the new streams, or what the caller adds to them, as {@link
+   *     GateConfig.Residual} says
+   * @throws IllegalArgumentException as {@link #forward(Input)}
+   */
+  public INDArray forward(INDArray streams, INDArray rows) {
+    return forward(Input.of(streams, rows)).streams();
+  }
+
+  /**
+   * Lets memory into the streams.
+   *
+   * <p>If the call is refused, no state has moved.
+   *
+   * @param input what to work on
+   * @return new arrays
+   * @throws IllegalArgumentException if an array has another shape or type than the configuration
+   *     says, states are not one for each sequence or do not fit the layer, or a live token's rows
+   *     or streams hold a NaN or an infinity (the message says where)
+   * @throws IllegalStateException if a state is in use by another call
+   */
+  public Output forward(Input input) {
+    INDArray streams = input.streams();
+    INDArray rows = input.rows();
+    DataType type = streams.dataType();
+    if (type != DataType.FLOAT && type != DataType.BFLOAT16) {
+      throw new IllegalArgumentException("streams are " + type + ", expected FLOAT or BFLOAT16");
+    }
+    if (rows.dataType() != DataType.FLOAT) {
+      throw new IllegalArgumentException("rows are " + rows.dataType() + ", expected FLOAT");
+    }
+    if (streams.rank() != 4
+        || streams.size(2) != gate.streams()
+        || streams.size(3) != gate.width()) {
+      throw new IllegalArgumentException(
+          "streams are "
+              + Arrays.toString(streams.shape())
+              + ", expected [B, T, "
+              + gate.streams()
+              + ", "
+              + gate.width()
+              + "]");
+    }
+    long sequences = streams.size(0);
+    long tokens = streams.size(1);
+    checkShape("rows", rows, sequences, tokens, rowWidth);
+    input.live().ifPresent(live -> checkShape("live", live, sequences, tokens));
+    List<ConvState> states = input.states();
+    if (!states.isEmpty() && conv.isEmpty()) {
+      throw new IllegalArgumentException(
+          "states are given, but the layer has no convolution to carry them");
+    }
+    if (!states.isEmpty() && states.size() != sequences) {
+      throw new IllegalArgumentException(states.size() + " states for " + sequences + " sequences");
+    }
+    states.forEach(s -> s.check(conv.orElseThrow(), ConvState.channels(gate)));
+    if (sequences == 0 || tokens == 0) {
+      return new Output(
+          Nd4j.create(type, streams.shape()),
+          Nd4j.create(DataType.FLOAT, sequences, tokens, gate.streams()));
+    }
+    Output output =
+        new Output(
+            Nd4j.createUninitialized(type, streams.shape(), 'c'),
+            Nd4j.createUninitialized(
+                DataType.FLOAT, new long[] {sequences, tokens, gate.streams()}, 'c'));
+    engine.forward(
+        streams, rows, input.live().map(EngramLayer::booleans).orElse(null), states, output);
+    return output;
+  }
+
+  private static void checkShape(String name, INDArray array, long... shape) {
+    if (!Arrays.equals(array.shape(), shape)) {
+      throw new IllegalArgumentException(
+          name + " are " + Arrays.toString(array.shape()) + ", expected " + Arrays.toString(shape));
+    }
+  }
+
+  private static boolean[] booleans(INDArray live) {
+    int[] values = live.castTo(DataType.BOOL).castTo(DataType.INT32).ravel().toIntVector();
+    boolean[] booleans = new boolean[values.length];
+    for (int i = 0; i < values.length; i++) {
+      booleans[i] = values[i] != 0;
+    }
+    return booleans;
+  }
+}
