@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram.bench.command;
+
+import com.google.gson.Gson;
+import io.engram.EngramConfig;
+import io.engram.checkpoint.Checkpoint;
+import io.engram.checkpoint.TensorInfo;
+import io.engram.hash.HashLayout;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** {@code engram inspect}: what is in a checkpoint. */
+@Command(
+    name = "inspect",
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    description = "Shows the memory of a checkpoint, layer by layer. Reads headers only.")
+final class InspectCommand implements Callable<Integer> {
+  @Parameters(paramLabel = "DIR", description = "A checkpoint directory.")
+  private Path directory;
+
+  @Option(names = "--json", description = "Prints the same as JSON.")
+  private boolean json;
+
+  @Spec private CommandSpec spec;
+
+  @Override
+  public Integer call() {
+    PrintWriter out = spec.commandLine().getOut();
+    try (Checkpoint checkpoint = Checkpoint.open(directory)) {
+      EngramConfig config = checkpoint.config();
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("layout", checkpoint.layoutDescription());
+      facts.put("vocabulary", config.vocabularySize());
+      facts.put("hashedIds", config.hashing().vocabularySize());
+      facts.put("orders", config.hashing().orders());
+      facts.put("headsPerOrder", config.hashing().headsPerOrder());
+      facts.put("headDim", config.headDim());
+      facts.put("rowFormat", config.rowFormat().name());
+      facts.put("rowBytes", config.rowFormat().rowBytes(config.headDim()));
+      facts.put("streams", config.gate().streams());
+      facts.put("width", config.gate().width());
+      facts.put(
+          "convolution",
+          config
+              .conv()
+              .map(c -> c.kernelSize() + " taps, dilation " + c.dilation())
+              .orElse("none"));
+      facts.put("tensors", checkpoint.tensors().names().size());
+      List<Map<String, Object>> layers = new ArrayList<>();
+      for (int layer : config.layerIds()) {
+        layers.add(layer(checkpoint, config, layer));
+      }
+      facts.put("layers", layers);
+      if (json) {
+        out.println(new Gson().toJson(facts));
+      } else {
+        print(out, checkpoint, config, layers);
+      }
+    }
+    return 0;
+  }
+
+  private static Map<String, Object> layer(Checkpoint checkpoint, EngramConfig config, int layer) {
+    HashLayout layout = checkpoint.layout(layer);
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("layer", layer);
+    facts.put("rows", layout.rowCount());
+    facts.put("tableBytes", layout.rowCount() * config.rowFormat().rowBytes(config.headDim()));
+    facts.put(
+        "bytesPerToken",
+        (long) config.hashing().columns() * config.rowFormat().rowBytes(config.headDim()));
+    facts.put("moduli", layout.moduli());
+    List<String> multipliers = new ArrayList<>();
+    for (long m : layout.multipliers()) {
+      multipliers.add(Long.toString(m));
+    }
+    facts.put("multipliers", multipliers);
+    List<Map<String, Object>> tensors = new ArrayList<>();
+    for (String name : checkpoint.tensorNames(layer)) {
+      Map<String, Object> tensor = new LinkedHashMap<>();
+      tensor.put("name", name);
+      if (checkpoint.tensors().contains(name)) {
+        TensorInfo info = checkpoint.tensors().info(name);
+        tensor.put("dtype", info.dtype());
+        tensor.put("shape", info.shape());
+        tensor.put("bytes", info.byteSize());
+        tensor.put("file", checkpoint.tensors().file(name).getFileName().toString());
+      } else {
+        tensor.put("missing", true);
+      }
+      tensors.add(tensor);
+    }
+    facts.put("tensors", tensors);
+    return facts;
+  }
+
+  private void print(
+      PrintWriter out,
+      Checkpoint checkpoint,
+      EngramConfig config,
+      List<Map<String, Object>> layers) {
+    out.println(checkpoint.directory() + ": " + checkpoint.layoutDescription());
+    out.printf(
+        "vocabulary   %,d ids, %,d of them hashed apart%n",
+        config.vocabularySize(), config.hashing().vocabularySize());
+    out.printf(
+        "n-grams      orders %s, %d heads each, %d values a row%n",
+        config.hashing().orders(), config.hashing().headsPerOrder(), config.headDim());
+    out.printf(
+        "rows         %s, %d bytes each%n",
+        config.rowFormat(), config.rowFormat().rowBytes(config.headDim()));
+    out.printf(
+        "gate         %d streams of %,d, %s%n",
+        config.gate().streams(),
+        config.gate().width(),
+        config
+            .conv()
+            .map(c -> "convolution of " + c.kernelSize() + " taps, dilation " + c.dilation())
+            .orElse("no convolution"));
+    for (Map<String, Object> layer : layers) {
+      out.printf(
+          "%nlayer %s      %,d rows, %s; a token reads %,d bytes%n",
+          layer.get("layer"),
+          (long) layer.get("rows"),
+          Sizes.bytes((long) layer.get("tableBytes")),
+          (long) layer.get("bytesPerToken"));
+      out.println("  multipliers  " + String.join(" ", multipliers(layer)));
+      for (Object each : (List<?>) layer.get("tensors")) {
+        Map<?, ?> tensor = (Map<?, ?>) each;
+        if (tensor.containsKey("missing")) {
+          out.printf("  %-58s missing%n", tensor.get("name"));
+        } else {
+          out.printf(
+              "  %-58s %-8s %-20s %10s  %s%n",
+              tensor.get("name"),
+              tensor.get("dtype"),
+              tensor.get("shape"),
+              Sizes.bytes((long) tensor.get("bytes")),
+              tensor.get("file"));
+        }
+      }
+    }
+  }
+
+  private static List<String> multipliers(Map<String, Object> layer) {
+    List<String> texts = new ArrayList<>();
+    ((List<?>) layer.get("multipliers")).forEach(m -> texts.add(m.toString()));
+    return texts;
+  }
+}

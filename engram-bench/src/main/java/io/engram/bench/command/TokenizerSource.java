@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.engram.bench.command;
+
+import com.knuddels.jtokkit.Encodings;
+import com.knuddels.jtokkit.api.EncodingType;
+import io.engram.vocab.JtokkitTokenizer;
+import io.engram.vocab.TokenMapFile;
+import io.engram.vocab.Tokenizer;
+import io.engram.vocab.Vocabulary;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.Optional;
+
+/** Where a vocabulary is from: a file, or an encoding that JTokkit brings along. */
+final class TokenizerSource {
+  /** One more than the largest id, special tokens included: JTokkit does not tell. */
+  private static final Map<String, Integer> SIZES =
+      Map.of(
+          "r50k_base", 50_257,
+          "p50k_base", 50_281,
+          "p50k_edit", 50_284,
+          "cl100k_base", 100_277,
+          "o200k_base", 200_019);
+
+  private TokenizerSource() {}
+
+  static Tokenizer tokenizer(String source) throws IOException {
+    Optional<Tokenizer> embedded = embedded(source);
+    return embedded.isPresent() ? embedded.get() : Tokenizer.readTokenizerJson(existing(source));
+  }
+
+  static Vocabulary vocabulary(String source, Path special) throws IOException {
+    Optional<Tokenizer> embedded = embedded(source);
+    if (embedded.isPresent()) {
+      return embedded.get().vocabulary();
+    }
+    Path file = existing(source);
+    if (source.endsWith(".json")) {
+      return Vocabulary.readTokenizerJson(file);
+    }
+    return special == null ? Vocabulary.readTiktoken(file) : Vocabulary.readTiktoken(file, special);
+  }
+
+  static String provenance(String source) throws IOException {
+    return SIZES.containsKey(source)
+        ? "JTokkit " + source
+        : TokenMapFile.provenanceOf(Path.of(source));
+  }
+
+  static Path ofCheckpoint(Path directory) {
+    Path file = directory.resolve("tokenizer.json");
+    if (!Files.isRegularFile(file)) {
+      throw new IllegalArgumentException(
+          directory
+              + " has no tokenizer.json, so a text cannot be turned into its ids; engram hash and"
+              + " engram forward take ids");
+    }
+    return file;
+  }
+
+  private static Optional<Tokenizer> embedded(String source) {
+    return Optional.ofNullable(SIZES.get(source))
+        .map(size ->
+            JtokkitTokenizer.of(
+                Encodings.newLazyEncodingRegistry()
+                    .getEncoding(EncodingType.fromName(source).orElseThrow()),
+                size));
+  }
+
+  private static Path existing(String source) {
+    Path file = Path.of(source);
+    if (!Files.isRegularFile(file)) {
+      throw new IllegalArgumentException(
+          source
+              + ": no such file, and none of the embedded encodings "
+              + SIZES.keySet().stream().sorted().toList());
+    }
+    return file;
+  }
+}
