@@ -12,7 +12,7 @@ import java.util.Optional;
  * The one descriptor of a memory: everything in which the published variants differ, as data.
  *
  * <p>A value, safe to share. {@link #paper()}, {@link #v41Flash()} and {@link #qwenPle()} start
- * from a published variant; every field can be changed before it is built.
+ * from a published variant; sizes, orders and vocabulary can be changed before it is built.
  *
  * @param vocabularySize raw token ids are 0 to vocabularySize - 1
  * @param compressed whether raw ids are compressed before they are hashed (paper, section 2.2)
@@ -225,7 +225,8 @@ public record EngramConfig(
     }
 
     /**
-     * The raw id that stands for positions before a sequence.
+     * The raw id that stands for positions before a sequence. Where segments end at a token, use
+     * {@link #boundary}, which sets both.
      *
      * @param tokenId a raw id
      * @return this
@@ -270,7 +271,9 @@ public record EngramConfig(
     }
 
     /**
-     * The n-gram orders. Slots of the first order so far are taken for all of them.
+     * The n-gram orders. Slots of the first order so far are taken for all of them; the dilation of
+     * the convolution, in the published variants the highest order, is left as it is: see {@link
+     * #conv}.
      *
      * @param ascending orders in ascending order
      * @return this

@@ -13,10 +13,13 @@ import io.engram.vocab.TokenMap;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.LongConsumer;
 import org.slf4j.Logger;
@@ -26,9 +29,9 @@ import org.slf4j.LoggerFactory;
  * A conditional memory: from raw token ids to the rows that they stand for, for every layer that
  * has a table. The way in to this library.
  *
- * <p>A memory owns everything it opened, tables, weights and files, until {@link #close}; then
- * every use throws {@link IllegalStateException}. All methods are thread-safe; outputs belong to
- * the caller.
+ * <p>A memory owns everything it opened, tables, weights and files, until {@link #close}; then row
+ * ids, rows and weights are refused with an {@link IllegalStateException}. All methods are
+ * thread-safe; outputs belong to the caller.
  *
  * <p>Token ids are raw ids of the model's tokenizer, 0 to vocabulary size - 1. Where the variant
  * has positions without a token (images, padding), such a position is {@link Lookback#DEAD}.
@@ -42,6 +45,7 @@ public final class EngramMemory implements AutoCloseable {
   private final Map<Integer, LayerWeights> weights = new ConcurrentHashMap<>();
   private final WeightSource weightSource;
   private final Arena arena = Arena.ofShared();
+  private final AtomicBoolean closed = new AtomicBoolean();
   private final Optional<Checkpoint> checkpoint;
   private final ThreadLocal<Scratch> scratch = ThreadLocal.withInitial(Scratch::new);
 
@@ -52,7 +56,7 @@ public final class EngramMemory implements AutoCloseable {
     LayerWeights load(int layer, Arena arena);
   }
 
-  /** Grows to the largest chunk of its thread and stays, so that lookups do not allocate. */
+  /** Grows to the largest chunk of its thread and stays: a lookup allocates its look-back only. */
   private static final class Scratch {
     private int[] ids = new int[0];
     private long[] rowIds = new long[0];
@@ -256,6 +260,7 @@ public final class EngramMemory implements AutoCloseable {
    */
   public LayerWeights weights(int layer) {
     layer(layer);
+    checkOpen();
     return weights.computeIfAbsent(layer, l -> weightSource.load(l, arena));
   }
 
@@ -270,10 +275,12 @@ public final class EngramMemory implements AutoCloseable {
    * @param out takes count * columns row ids, position-major, column offsets included
    * @param outFrom index of the first row id in {@code out}
    * @throws IllegalArgumentException naming position and id if an id is out of range
+   * @throws IllegalStateException if this memory is closed
    */
   public void rowIds(
       int layer, int[] tokenIds, int from, int count, Lookback past, long[] out, int outFrom) {
     NgramHasher hasher = layer(layer).hasher();
+    checkOpen();
     int[] hashed = scratch.get().ids(count);
     tokenMap.mapOrDead(tokenIds, from, count, hashed, 0);
     hasher.hash(hashed, 0, count, past.map(tokenMap::get), out, outFrom);
@@ -329,6 +336,25 @@ public final class EngramMemory implements AutoCloseable {
     return layer(layer).table().gather(rowIds(layer, tokenIds));
   }
 
+  /**
+   * Makes sure that no file of an opened checkpoint has changed since: rows are read in place, and
+   * bytes that somebody overwrites are served without a sign. Costs a look at each file's size and
+   * time; does nothing for a memory that was made in RAM.
+   *
+   * @throws EngramFormatException naming the first file that has changed
+   * @throws IllegalStateException if this memory is closed
+   */
+  public void checkUnchanged() {
+    checkOpen();
+    checkpoint.ifPresent(c -> c.tensors().checkUnchanged());
+  }
+
+  private void checkOpen() {
+    if (closed.get()) {
+      throw new IllegalStateException("the memory is closed");
+    }
+  }
+
   private Layer layer(int id) {
     Layer layer = layers.get(id);
     if (layer == null) {
@@ -341,14 +367,27 @@ public final class EngramMemory implements AutoCloseable {
   /** Closes tables, weights and files. Does nothing at a second call. */
   @Override
   public void close() {
-    if (!arena.scope().isAlive()) {
+    if (!closed.compareAndSet(false, true)) {
       return;
     }
-    try {
-      layers.values().forEach(l -> l.table().close());
-      checkpoint.ifPresent(Checkpoint::close);
-    } finally {
-      arena.close();
+    RuntimeException failure = null;
+    List<Runnable> parts = new ArrayList<>();
+    layers.values().forEach(l -> parts.add(l.table()::close));
+    checkpoint.ifPresent(c -> parts.add(c::close));
+    parts.add(arena::close);
+    for (Runnable part : parts) {
+      try {
+        part.run();
+      } catch (RuntimeException e) {
+        if (failure == null) {
+          failure = e;
+        } else {
+          failure.addSuppressed(e);
+        }
+      }
+    }
+    if (failure != null) {
+      throw failure;
     }
   }
 }

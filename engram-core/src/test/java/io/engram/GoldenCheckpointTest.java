@@ -174,6 +174,8 @@ class GoldenCheckpointTest {
     memory.close();
     assertThrows(IllegalStateException.class, () -> memory.lookup(1, 3));
     assertThrows(IllegalStateException.class, () -> memory.weights(1));
+    assertThrows(IllegalStateException.class, () -> memory.rowIds(1, 3));
+    assertThrows(IllegalStateException.class, memory::checkUnchanged);
   }
 
   @Test

@@ -13,6 +13,7 @@ import io.engram.vocab.TokenMap;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -160,6 +161,8 @@ public final class Checkpoint implements AutoCloseable {
   public TokenMap tokenMap() {
     try {
       return dialect.tokenMap(directory);
+    } catch (NoSuchFileException e) {
+      throw new EngramFormatException(Path.of(e.getFile()), "is missing", e);
     } catch (IOException e) {
       throw new EngramException("the tokenizer of " + directory + " cannot be read: " + e, e);
     }

@@ -5,11 +5,10 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonPrimitive;
-import com.google.gson.Strictness;
-import com.google.gson.stream.JsonReader;
+import io.engram.EngramException;
 import io.engram.EngramFormatException;
 import java.io.IOException;
-import java.io.Reader;
+import java.io.InputStream;
 import java.math.BigDecimal;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -41,17 +40,15 @@ final class ConfigJson {
         throw new EngramFormatException(
             file, "has " + size + " bytes, more than a configuration may have (" + MAX_BYTES + ")");
       }
-      try (Reader text = Files.newBufferedReader(file)) {
-        JsonReader reader = new JsonReader(text);
-        reader.setStrictness(Strictness.STRICT);
-        JsonElement top = com.google.gson.JsonParser.parseReader(reader);
+      try (InputStream in = Files.newInputStream(file)) {
+        JsonElement top = StrictJson.read(file, "the configuration", in, StrictJson::tree);
         if (!top.isJsonObject()) {
           throw new EngramFormatException(file, "is not a JSON object");
         }
         return new ConfigJson(file, "", top.getAsJsonObject());
       }
-    } catch (IOException | com.google.gson.JsonParseException e) {
-      throw new EngramFormatException(file, "cannot be read as JSON: " + e.getMessage(), e);
+    } catch (IOException e) {
+      throw new EngramException(file + ": cannot be read: " + e, e);
     }
   }
 

@@ -5,6 +5,7 @@ import io.engram.EngramConfig;
 import io.engram.EngramFormatException;
 import io.engram.LayerWeights;
 import io.engram.hash.HashLayout;
+import io.engram.hash.HashScheme;
 import io.engram.table.RowFormat;
 import io.engram.vocab.TokenMap;
 import java.io.IOException;
@@ -12,6 +13,7 @@ import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import java.util.stream.IntStream;
 
 /**
  * One way in which checkpoints spell a memory: its configuration keys and its tensor names. This is
@@ -44,6 +46,15 @@ interface Dialect {
 
   /** How this layout is called in messages: its configuration keys. */
   String description();
+
+  /** Orders from 2 up to the value of a key. */
+  static List<Integer> orders(ConfigJson json, String key, int highest) {
+    if (highest < 2 || highest > HashScheme.MAX_ORDER) {
+      throw json.problem(
+          key, "is " + highest + ", expected an order from 2 to " + HashScheme.MAX_ORDER);
+    }
+    return IntStream.rangeClosed(2, highest).boxed().toList();
+  }
 
   /** The format of a table that has no scales, from its dtype. */
   static RowFormat rowFormat(CheckpointTensors tensors, String table) {

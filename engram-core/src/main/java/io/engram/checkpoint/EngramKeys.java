@@ -20,7 +20,6 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Optional;
-import java.util.stream.IntStream;
 
 /**
  * Keys {@code engram_*}, one fused FP8 projection {@code wkv}, FP8 tables with block scales: the
@@ -39,7 +38,7 @@ final class EngramKeys implements Dialect {
     this.tensors = tensors;
     checkQuantization(root);
     List<Integer> orders =
-        IntStream.rangeClosed(2, text.integer("engram_max_ngram_size")).boxed().toList();
+        Dialect.orders(text, "engram_max_ngram_size", text.integer("engram_max_ngram_size"));
     List<Integer> layers = text.integers("engram_layer_ids");
     this.stated =
         text.has("engram_num_embeddings") ? text.integers64("engram_num_embeddings") : List.of();

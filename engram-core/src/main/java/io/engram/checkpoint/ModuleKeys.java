@@ -56,7 +56,7 @@ final class ModuleKeys implements Dialect {
             WindowRule.Dead.REFUSED,
             new HashScheme(
                 json.integer("compressed_vocab_size"),
-                IntStream.rangeClosed(2, maxOrder).boxed().toList(),
+                Dialect.orders(json, "max_ngram_size", maxOrder),
                 heads,
                 json.integers64("engram_vocab_size"),
                 layers,

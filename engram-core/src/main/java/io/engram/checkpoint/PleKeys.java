@@ -40,8 +40,8 @@ final class PleKeys implements Dialect {
     int heads = text.integer("heads_per_ngram", 8);
     int width = text.integer("hidden_size");
     int embedding = text.integer("ple_embed_dim", width);
-    List<Integer> orders = IntStream.rangeClosed(2, order).boxed().toList();
-    int columns = orders.size() * heads;
+    List<Integer> orders = Dialect.orders(text, "ngram_size", order);
+    int columns = Math.multiplyExact(orders.size(), heads);
     if (columns < 1 || embedding % columns != 0) {
       throw text.problem(
           "ple_embed_dim", "is " + embedding + ", which " + columns + " heads do not divide");

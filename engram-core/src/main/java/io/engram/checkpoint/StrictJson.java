@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.checkpoint;
 
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonNull;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonPrimitive;
 import com.google.gson.Strictness;
 import com.google.gson.stream.JsonReader;
 import com.google.gson.stream.JsonToken;
@@ -12,6 +17,7 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
+import java.math.BigDecimal;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.CodingErrorAction;
 import java.nio.charset.StandardCharsets;
@@ -128,6 +134,43 @@ final class StrictJson implements Closeable {
       }
     }
     throw bad(what + " is " + Names.quote(literal) + ", expected a whole number from 0 on");
+  }
+
+  /** Any value, as a tree. Numbers never pass through a double; a key twice is refused. */
+  JsonElement tree() throws IOException {
+    return switch (json.peek()) {
+      case BEGIN_OBJECT -> objectTree();
+      case BEGIN_ARRAY -> {
+        JsonArray array = new JsonArray();
+        json.beginArray();
+        while (json.hasNext()) {
+          array.add(tree());
+        }
+        json.endArray();
+        yield array;
+      }
+      case STRING -> new JsonPrimitive(wellFormed(json.nextString()));
+      case NUMBER -> new JsonPrimitive(new BigDecimal(json.nextString()));
+      case BOOLEAN -> new JsonPrimitive(json.nextBoolean());
+      default -> {
+        json.nextNull();
+        yield JsonNull.INSTANCE;
+      }
+    };
+  }
+
+  private JsonObject objectTree() throws IOException {
+    JsonObject object = new JsonObject();
+    json.beginObject();
+    while (json.hasNext()) {
+      String name = name();
+      if (object.has(name)) {
+        throw bad("the key " + Names.quote(name) + " stands there twice");
+      }
+      object.add(name, tree());
+    }
+    json.endObject();
+    return object;
   }
 
   void skip() throws IOException {

@@ -77,6 +77,10 @@ class CheckpointRefusalTest {
         "v41_mini | text_config/engram_layer_ids | [1, 1] | names a layer twice",
         "v41_mini | text_config/engram_layer_ids | 1 | expected a list of integers",
         "v41_mini | text_config/engram_max_ngram_size | 3 | embed.weight",
+        "v41_mini | text_config/engram_max_ngram_size | 1000000 | expected an order from 2 to 64",
+        "v41_mini | text_config/engram_max_ngram_size | 2147483647 | expected an order from 2 to 64",
+        "v41_mini | text_config/engram_n_heads | 1000000 | columns in all layers together",
+        "qwen_mini | text_config/ngram_size | 2147483647 | expected an order from 2 to 64",
         "v41_mini | text_config/engram_vocab_size | 504 | embed.weight",
         "v41_mini | text_config/engram_head_dim | 32 | found F8_E4M3[6568, 64]",
         "v41_mini | text_config/engram_n_heads | 0 | headsPerOrder is 0",
@@ -188,7 +192,11 @@ class CheckpointRefusalTest {
     Files.writeString(copy.resolve("config.json"), "{\"model_type\": \"deepseek_v4\"}");
     assertContains("describes no memory", refusal());
     Files.writeString(copy.resolve("config.json"), "[1, 2");
-    assertContains("cannot be read as JSON", refusal());
+    assertContains("not the JSON it should be", refusal());
+    Files.writeString(copy.resolve("config.json"), "{\"a\": 1, \"a\": 2}");
+    assertContains("twice", refusal());
+    Files.writeString(copy.resolve("config.json"), "{} junk");
+    assertContains("config.json", refusal());
     Files.writeString(copy.resolve("config.json"), "");
     assertContains("JSON", refusal());
   }

@@ -100,7 +100,8 @@ public final class GateKernel {
   /**
    * Lets memory into the streams.
    *
-   * <p>If the call is refused, nothing was written and no state has moved.
+   * <p>If the call is refused, nothing was written and no state has moved. Finite inputs so large
+   * that a product overflows give NaN or infinity, as they do in the reference.
    *
    * @param call the memory to work on
    * @throws IllegalArgumentException if memory has another size than the shapes say, results

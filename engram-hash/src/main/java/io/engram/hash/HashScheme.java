@@ -50,6 +50,14 @@ public record HashScheme(
     ONE_RUN
   }
 
+  /** The highest n-gram order that is taken, far beyond any published one. */
+  public static final int MAX_ORDER = 64;
+
+  /**
+   * The most columns of all layers together: what a hostile configuration can make us search for.
+   */
+  public static final int MAX_COLUMNS = 1 << 16;
+
   /** Checks every range and copies the lists. */
   public HashScheme {
     orders = List.copyOf(orders);
@@ -65,7 +73,17 @@ public record HashScheme(
           orders.get(i) >= floor,
           "orders " + orders + " must ascend from 1 upwards without repetition");
     }
+    require(
+        orders.getLast() <= MAX_ORDER,
+        "the highest order is " + orders.getLast() + ", expected at most " + MAX_ORDER);
     require(headsPerOrder >= 1, "headsPerOrder is " + headsPerOrder + ", expected at least 1");
+    require(
+        (long) headsPerOrder * orders.size() * layerIds.size() <= MAX_COLUMNS,
+        "headsPerOrder "
+            + headsPerOrder
+            + " gives more than "
+            + MAX_COLUMNS
+            + " columns in all layers together");
     require(
         headsPerOrder <= Integer.MAX_VALUE / orders.size(),
         "headsPerOrder " + headsPerOrder + " gives more columns than fit 31 bits");

@@ -14,6 +14,7 @@ import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
 /** {@code engram compress}: from a tokenizer to a token map. */
@@ -41,6 +42,14 @@ final class CompressCommand implements Callable<Integer> {
   private Path special;
 
   @Option(
+      names = "--size",
+      paramLabel = "N",
+      description =
+          "With a tiktoken file: ids of the whole tokenizer. Those that the file has no token for,"
+              + " added tokens, count as different from all others.")
+  private Integer size;
+
+  @Option(
       names = "--output",
       required = true,
       paramLabel = "MAP",
@@ -56,7 +65,18 @@ final class CompressCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
+    if ((special != null || size != null) && !TokenizerSource.isTiktoken(tokenizer)) {
+      throw new ParameterException(
+          spec.commandLine(),
+          "--special and --size go with a tiktoken file, not with " + tokenizer);
+    }
+    if (special != null && size != null) {
+      throw new ParameterException(spec.commandLine(), "--special and --size exclude each other");
+    }
     Vocabulary vocabulary = TokenizerSource.vocabulary(tokenizer, special);
+    if (size != null) {
+      vocabulary = TokenizerSource.filledUp(vocabulary, size);
+    }
     TokenMap map = TokenMap.compress(vocabulary);
     TokenMapFile.writeRaw(output, map);
     Path artifact = output.resolveSibling(output.getFileName() + ".engram");

@@ -49,6 +49,10 @@ final class DemoCommand implements Callable<Integer> {
   private static final int CHUNK = 512;
   private static final int SHOWN_TOKENS = 150;
   private static final int LINE = 96;
+
+  /** Bytes of a character in UTF-8, less the last. */
+  private static final int LONGEST_CHARACTER = 3;
+
   private static final long SEED = 20_260_112;
 
   @Option(
@@ -97,6 +101,8 @@ final class DemoCommand implements Callable<Integer> {
             checkpoint == null
                 ? DEFAULT_TOKENIZER
                 : TokenizerSource.ofCheckpoint(checkpoint).toString());
+    // A page that cannot be written is better known now than after all the work.
+    Files.write(html, new byte[0]);
     title("Engram: from text to memory");
     out.println("text       " + text.origin());
     out.println(
@@ -121,12 +127,7 @@ final class DemoCommand implements Callable<Integer> {
     if (json) {
       spec.commandLine()
           .getOut()
-          .println(
-              new GsonBuilder()
-                  .setPrettyPrinting()
-                  .serializeSpecialFloatingPointValues()
-                  .create()
-                  .toJson(figures));
+          .println(new GsonBuilder().setPrettyPrinting().create().toJson(figures));
     }
     return holds ? 0 : EngramCommand.FAILED;
   }
@@ -207,7 +208,7 @@ final class DemoCommand implements Callable<Integer> {
 
   private long[] hash(EngramMemory memory, int layer, int[] ids) {
     int columns = memory.config().hashing().columns();
-    long[] rowIds = new long[ids.length * columns];
+    long[] rowIds = new long[Math.multiplyExact(ids.length, columns)];
     int[] compressed = new int[ids.length];
     Stopwatch compress =
         Stopwatch.best(() -> memory.tokenMap().map(ids, 0, ids.length, compressed, 0));
@@ -270,21 +271,24 @@ final class DemoCommand implements Callable<Integer> {
       }
       AccessStatistics s = AccessStatistics.of(orders.get(o), column);
       out.printf(
-          "  order %d   %,d reads of %,d rows (%.0f %%); the top 100 rows answer %.1f %%; Zipf exponent"
-              + " %.2f%n",
+          "  order %d   %,d reads of %,d rows (%.0f %%); the top 100 rows answer %.1f %%; %s%n",
           s.order(),
           s.accesses(),
           s.distinct(),
           100.0 * s.distinct() / s.accesses(),
           100 * s.topShare(),
-          s.zipfExponent());
+          Double.isNaN(s.zipfExponent())
+              ? "too few for a Zipf exponent"
+              : "Zipf exponent %.2f".formatted(s.zipfExponent()));
       out.println("            " + s.curve());
       Map<String, Object> figure = new LinkedHashMap<>();
       figure.put("order", s.order());
       figure.put("reads", s.accesses());
       figure.put("distinct", s.distinct());
       figure.put("top100Share", s.topShare());
-      figure.put("zipfExponent", s.zipfExponent());
+      if (!Double.isNaN(s.zipfExponent())) {
+        figure.put("zipfExponent", s.zipfExponent());
+      }
       byOrder.add(figure);
     }
     out.println("            reads of a row, log scale, over its rank, log scale (first head)");
@@ -352,8 +356,14 @@ final class DemoCommand implements Callable<Integer> {
                 + " what they look like after training is another story."
             : "The hidden state is random here: only a backbone makes the gates speak.");
     String[] texts = new String[tokens];
+    int pending = 0;
     for (int t = 0; t < tokens; t++) {
-      texts[t] = vocabulary.text(ids[t]);
+      // A character cut into several tokens is shown with the last of them.
+      String text = vocabulary.decode(Arrays.copyOfRange(ids, t - pending, t + 1));
+      boolean partial =
+          text.indexOf('\uFFFD') >= 0 && pending < LONGEST_CHARACTER && t + 1 < tokens;
+      texts[t] = partial ? "" : text;
+      pending = partial ? pending + 1 : 0;
     }
     HeatMap map = new HeatMap(texts, gates);
     figures.put("gateLow", map.low());

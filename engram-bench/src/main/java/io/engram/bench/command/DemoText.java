@@ -3,6 +3,7 @@ package io.engram.bench.command;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -26,7 +27,16 @@ record DemoText(String text, String origin) {
   private static final Pattern BLANK_LINES = Pattern.compile("\\n\\s*\\n\\s*(\\n\\s*)+");
 
   static DemoText of(Path file) throws IOException {
-    return new DemoText(Files.readString(file), file.toString());
+    return new DemoText(utf8(file), file.toString());
+  }
+
+  /** The text of a file, or a sentence that names the file. */
+  static String utf8(Path file) throws IOException {
+    try {
+      return Files.readString(file);
+    } catch (CharacterCodingException e) {
+      throw new IOException(file + " is not UTF-8", e);
+    }
   }
 
   static DemoText ofJdk(int characters) throws IOException {

@@ -4,6 +4,7 @@ package io.engram.bench.command;
 import io.engram.EngramException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
+import java.util.Locale;
 import java.util.Objects;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -62,6 +63,8 @@ public final class EngramCommand implements Runnable {
    * @param arguments the command line
    */
   public static void main(String[] arguments) {
+    // Numbers are for other programs as well: a comma in them would be another number.
+    Locale.setDefault(Locale.ROOT);
     System.exit(
         run(
             new PrintWriter(System.out, true, StandardCharsets.UTF_8),
@@ -83,7 +86,18 @@ public final class EngramCommand implements Runnable {
     line.setErr(err);
     line.setCaseInsensitiveEnumValuesAllowed(true);
     line.setExecutionExceptionHandler(EngramCommand::report);
-    return line.execute(arguments);
+    line.setParameterExceptionHandler((exception, _) -> {
+      CommandLine wrong = exception.getCommandLine();
+      err.println(wrong.getColorScheme().errorText(exception.getMessage()));
+      err.println("See: " + wrong.getCommandSpec().qualifiedName() + " --help");
+      return wrong.getCommandSpec().exitCodeOnInvalidInput();
+    });
+    try {
+      return line.execute(arguments);
+    } finally {
+      out.flush();
+      err.flush();
+    }
   }
 
   private static int report(Exception exception, CommandLine line, CommandLine.ParseResult parsed)

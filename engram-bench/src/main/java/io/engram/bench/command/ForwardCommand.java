@@ -13,6 +13,7 @@ import io.engram.gating.ConvState;
 import io.engram.gating.GateCall;
 import io.engram.gating.GateKernel;
 import io.engram.hash.Lookback;
+import io.engram.hash.WindowRule;
 import java.io.PrintWriter;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -330,7 +331,8 @@ final class ForwardCommand implements Callable<Integer> {
       Tensor ids = tensors.load("input_ids", arena);
       long[] shape = ids.shape();
       if (ids.dtype() != Dtype.I64 || shape.length != 2 || shape[0] < 1) {
-        throw new EngramFormatException(file, "input_ids is " + ids + ", expected I64[B, T]");
+        throw new EngramFormatException(
+            file, "input_ids is " + ids + ", expected I64[B, T] with B at least 1");
       }
       int batch = Math.toIntExact(shape[0]);
       int tokens = Math.toIntExact(shape[1]);
@@ -366,6 +368,12 @@ final class ForwardCommand implements Callable<Integer> {
                   .formatted(id, i / tokens, i % tokens, config.vocabularySize() - 1));
         }
         boolean dead = mask.isPresent() && mask.get().data().get(ValueLayout.JAVA_BYTE, i) == 0;
+        if (dead && config.dead() == WindowRule.Dead.REFUSED) {
+          throw new EngramFormatException(
+              file,
+              "mask is 0 at sequence %d, position %d, but this checkpoint's variant has no dead positions"
+                  .formatted(i / tokens, i % tokens));
+        }
         values[i] = dead ? Lookback.DEAD : (int) id;
       }
       return new ForwardInput(batch, tokens, values, hidden);

@@ -136,13 +136,17 @@ final class InspectCommand implements Callable<Integer> {
           Sizes.bytes((long) layer.get("tableBytes")),
           (long) layer.get("bytesPerToken"));
       out.println("  multipliers  " + String.join(" ", multipliers(layer)));
+      int column = 0;
+      for (String name : checkpoint.tensorNames((int) layer.get("layer"))) {
+        column = Math.max(column, name.length());
+      }
       for (Object each : (List<?>) layer.get("tensors")) {
         Map<?, ?> tensor = (Map<?, ?>) each;
         if (tensor.containsKey("missing")) {
-          out.printf("  %-58s missing%n", tensor.get("name"));
+          out.printf("  %-" + column + "s missing%n", tensor.get("name"));
         } else {
           out.printf(
-              "  %-58s %-8s %-20s %10s  %s%n",
+              "  %-" + column + "s %-8s %-20s %10s  %s%n",
               tensor.get("name"),
               tensor.get("dtype"),
               tensor.get("shape"),

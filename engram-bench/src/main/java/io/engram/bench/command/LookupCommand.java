@@ -51,7 +51,9 @@ final class LookupCommand implements Callable<Integer> {
 
   @Option(
       names = "--json",
-      description = "Prints every value of every row as JSON instead of the first few as a table.")
+      description =
+          "Prints every value of every row as JSON instead of the first few as a table; null is a NaN"
+              + " or an infinity.")
   private boolean json;
 
   @Spec private CommandSpec spec;
@@ -76,7 +78,11 @@ final class LookupCommand implements Callable<Integer> {
             entry.put("column", i % columns);
           }
           entry.put("row", rowIds[i]);
-          entry.put("values", row);
+          List<Float> finite = new ArrayList<>();
+          for (float value : row) {
+            finite.add(Float.isFinite(value) ? Float.valueOf(value) : null);
+          }
+          entry.put("values", finite);
           rows.add(entry);
           continue;
         }
@@ -88,7 +94,7 @@ final class LookupCommand implements Callable<Integer> {
         out.println(line.append(row.length > SHOWN ? "  ... " + row.length + " values" : ""));
       }
       if (json) {
-        out.println(new GsonBuilder().serializeSpecialFloatingPointValues().create().toJson(rows));
+        out.println(new GsonBuilder().serializeNulls().create().toJson(rows));
       }
     }
     return 0;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.bench.command;
 
-/** Wall-clock time of a stage, for showing it; benchmarks use JMH. */
+/** Wall-clock time of a stage, for showing it: no benchmark. */
 final class Stopwatch {
-  private static final int LEAST_RUNS = 3;
-  private static final long WINDOW_NANOS = 500_000_000;
+  private static final int LEAST_RUNS = 5;
+  private static final long WINDOW_NANOS = 1_000_000_000;
 
   private final long started;
   private long nanos;
@@ -17,7 +17,7 @@ final class Stopwatch {
     return new Stopwatch(System.nanoTime());
   }
 
-  /** The fastest of the runs that fit into half a second, at least three: the first warm it up. */
+  /** The fastest of the runs that fit into a second, at least five: the first warm it up. */
   static Stopwatch best(Runnable stage) {
     Stopwatch all = start();
     Stopwatch best = null;

@@ -3,7 +3,6 @@ package io.engram.bench.command;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 
@@ -15,7 +14,7 @@ final class TokenFile {
     String text =
         file.toString().equals("-")
             ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8)
-            : Files.readString(file);
+            : DemoText.utf8(file);
     String[] words = text.isBlank() ? new String[0] : text.strip().split("\\s+", -1);
     int[] ids = new int[words.length];
     for (int i = 0; i < words.length; i++) {

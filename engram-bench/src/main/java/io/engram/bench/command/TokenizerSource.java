@@ -8,8 +8,11 @@ import io.engram.vocab.TokenMapFile;
 import io.engram.vocab.Tokenizer;
 import io.engram.vocab.Vocabulary;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 
@@ -41,6 +44,26 @@ final class TokenizerSource {
       return Vocabulary.readTokenizerJson(file);
     }
     return special == null ? Vocabulary.readTiktoken(file) : Vocabulary.readTiktoken(file, special);
+  }
+
+  static boolean isTiktoken(String source) {
+    return !SIZES.containsKey(source) && !source.endsWith(".json");
+  }
+
+  /** Added tokens have texts of their own: what they are does not matter to a token map. */
+  static Vocabulary filledUp(Vocabulary vocabulary, int size) {
+    if (size < vocabulary.size()) {
+      throw new IllegalArgumentException(
+          "--size is " + size + ", but the file has tokens for " + vocabulary.size() + " ids");
+    }
+    List<byte[]> tokens = new ArrayList<>(size);
+    for (int id = 0; id < size; id++) {
+      tokens.add(
+          id < vocabulary.size()
+              ? vocabulary.bytes(id)
+              : ("<|engram added token " + id + "|>").getBytes(StandardCharsets.UTF_8));
+    }
+    return Vocabulary.ofBytes(tokens);
   }
 
   static String provenance(String source) throws IOException {

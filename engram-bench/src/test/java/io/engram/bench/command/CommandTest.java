@@ -229,13 +229,32 @@ class CommandTest {
             "compress",
             "--tokenizer",
             tokenizer.resolve("deepseek_base.tiktoken.gz").toString(),
+            "--size",
+            "129280",
             "--output",
             directory.resolve("map.bin").toString(),
             "--json");
     assertEquals(0, run.exitCode(), run.err());
     JsonObject json = JsonParser.parseString(run.out()).getAsJsonObject();
-    assertEquals(128_000, json.get("ids").getAsInt());
-    assertEquals(97_812, json.get("compressed").getAsInt());
+    assertEquals(99_092, json.get("compressed").getAsInt());
+    assertEquals(
+        "c60a86322ec17b4142bfef3c57a8d81fb428550cdf487f88a4320cb59fe46481",
+        json.get("sha256Int32").getAsString());
+  }
+
+  @Test
+  void optionsThatWouldBeIgnoredAreRefused() {
+    Run run =
+        Run.of(
+            "compress",
+            "--tokenizer",
+            "cl100k_base",
+            "--special",
+            "absent",
+            "--output",
+            directory.resolve("m").toString());
+    assertEquals(2, run.exitCode());
+    assertTrue(run.err().contains("go with a tiktoken file"), run.err());
   }
 
   @Test
