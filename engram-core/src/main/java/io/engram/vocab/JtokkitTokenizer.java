@@ -16,7 +16,6 @@ import com.knuddels.jtokkit.api.IntArrayList;
  * <p>Immutable and thread-safe.
  */
 public final class JtokkitTokenizer implements Tokenizer {
-  private static final int CL100K_SIZE = 100_277;
 
   private final Encoding encoding;
   private final Vocabulary vocabulary;
@@ -33,8 +32,25 @@ public final class JtokkitTokenizer implements Tokenizer {
    * @return the tokenizer
    */
   public static JtokkitTokenizer cl100kBase() {
-    return of(
-        Encodings.newLazyEncodingRegistry().getEncoding(EncodingType.CL100K_BASE), CL100K_SIZE);
+    return of(EncodingType.CL100K_BASE);
+  }
+
+  /**
+   * An encoding that JTokkit brings along.
+   *
+   * @param type which one
+   * @return the tokenizer
+   */
+  public static JtokkitTokenizer of(EncodingType type) {
+    int size =
+        switch (type) {
+          case R50K_BASE -> 50_257;
+          case P50K_BASE -> 50_281;
+          case P50K_EDIT -> 50_284;
+          case CL100K_BASE -> 100_277;
+          case O200K_BASE -> 200_019;
+        };
+    return of(Encodings.newLazyEncodingRegistry().getEncoding(type), size);
   }
 
   /**

@@ -21,6 +21,8 @@ import java.util.Arrays;
 import java.util.random.RandomGenerator;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 @Tag("once")
 class JtokkitTokenizerTest {
@@ -103,5 +105,13 @@ class JtokkitTokenizerTest {
     } catch (MalformedURLException e) {
       throw new IllegalArgumentException(entry, e);
     }
+  }
+
+  @ParameterizedTest
+  @EnumSource(EncodingType.class)
+  void everyEncodingThatComesAlongIsReadWhole(EncodingType type) {
+    JtokkitTokenizer tokenizer = JtokkitTokenizer.of(type);
+    String text = "The caf\u00e9 is open.";
+    assertEquals(text, tokenizer.decode(tokenizer.encode(text)));
   }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.bench.command;
 
-import com.knuddels.jtokkit.Encodings;
 import com.knuddels.jtokkit.api.EncodingType;
 import io.engram.vocab.JtokkitTokenizer;
 import io.engram.vocab.TokenMapFile;
@@ -12,21 +11,12 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 
 /** Where a vocabulary is from: a file, or an encoding that JTokkit brings along. */
 final class TokenizerSource {
-  /** One more than the largest id, special tokens included: JTokkit does not tell. */
-  private static final Map<String, Integer> SIZES =
-      Map.of(
-          "r50k_base", 50_257,
-          "p50k_base", 50_281,
-          "p50k_edit", 50_284,
-          "cl100k_base", 100_277,
-          "o200k_base", 200_019);
-
   private TokenizerSource() {}
 
   static Tokenizer tokenizer(String source) throws IOException {
@@ -47,7 +37,7 @@ final class TokenizerSource {
   }
 
   static boolean isTiktoken(String source) {
-    return !SIZES.containsKey(source) && !source.endsWith(".json");
+    return EncodingType.fromName(source).isEmpty() && !source.endsWith(".json");
   }
 
   /** Added tokens have texts of their own: what they are does not matter to a token map. */
@@ -67,7 +57,7 @@ final class TokenizerSource {
   }
 
   static String provenance(String source) throws IOException {
-    return SIZES.containsKey(source)
+    return EncodingType.fromName(source).isPresent()
         ? "JTokkit " + source
         : TokenMapFile.provenanceOf(Path.of(source));
   }
@@ -84,12 +74,7 @@ final class TokenizerSource {
   }
 
   private static Optional<Tokenizer> embedded(String source) {
-    return Optional.ofNullable(SIZES.get(source))
-        .map(size ->
-            JtokkitTokenizer.of(
-                Encodings.newLazyEncodingRegistry()
-                    .getEncoding(EncodingType.fromName(source).orElseThrow()),
-                size));
+    return EncodingType.fromName(source).map(JtokkitTokenizer::of);
   }
 
   private static Path existing(String source) {
@@ -98,7 +83,7 @@ final class TokenizerSource {
       throw new IllegalArgumentException(
           source
               + ": no such file, and none of the embedded encodings "
-              + SIZES.keySet().stream().sorted().toList());
+              + Arrays.stream(EncodingType.values()).map(EncodingType::getName).toList());
     }
     return file;
   }
