@@ -8,10 +8,8 @@ import io.engram.testkit.Golden;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
-@Tag("once")
 class ExamplesTest {
   @FunctionalInterface
   private interface Program {
