@@ -4,6 +4,7 @@ package io.engram;
 import io.engram.hash.HashScheme;
 import io.engram.hash.WindowRule;
 import io.engram.table.RowFormat;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
@@ -301,7 +302,7 @@ public record EngramConfig(
      * @return this
      */
     public Builder slotsPerHead(long slots) {
-      this.slotsPerHead = java.util.Collections.nCopies(orders.size(), slots);
+      this.slotsPerHead = Collections.nCopies(orders.size(), slots);
       return this;
     }
 

@@ -8,6 +8,7 @@ import io.engram.table.NarrowFloat;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
 
 /**
  * Copies dense weights out of a checkpoint into anonymous memory, widened without loss.
@@ -18,7 +19,7 @@ import java.lang.foreign.ValueLayout;
 final class DenseTensors {
   private static final int PIECE = 1 << 16;
   private static final ValueLayout.OfFloat FLOAT =
-      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(java.nio.ByteOrder.LITTLE_ENDIAN);
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   private final CheckpointTensors tensors;
 
@@ -123,7 +124,7 @@ final class DenseTensors {
       return tensors
           .load(name, scratch)
           .data()
-          .toArray(ValueLayout.JAVA_LONG_UNALIGNED.withOrder(java.nio.ByteOrder.LITTLE_ENDIAN));
+          .toArray(ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN));
     }
   }
 
@@ -135,7 +136,7 @@ final class DenseTensors {
         short[] bits = new short[count];
         MemorySegment.copy(
             data,
-            ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(java.nio.ByteOrder.LITTLE_ENDIAN),
+            ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN),
             from * 2,
             bits,
             0,

@@ -15,6 +15,7 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -151,6 +152,21 @@ class CheckpointRefusalTest {
       assertContains(
           "layers.1.engram.wkv.scale has a NaN as the scale of block 7",
           assertThrows(EngramException.class, () -> memory.weights(1)).getMessage());
+    }
+  }
+
+  @Test
+  void aFileThatChangesUnderAnOpenMemoryIsNoticedWhenAsked() throws IOException {
+    copyOf("qwen_mini");
+    Path file = copy.resolve("model-00002-of-00004.safetensors");
+    try (EngramMemory memory = EngramMemory.open(copy)) {
+      memory.checkUnchanged();
+      Path other = copy.resolve("other");
+      Files.write(other, Files.readAllBytes(file));
+      Files.move(other, file, StandardCopyOption.REPLACE_EXISTING);
+      assertContains(
+          file.getFileName().toString(),
+          assertThrows(EngramException.class, memory::checkUnchanged).getMessage());
     }
   }
 

@@ -24,6 +24,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.Callable;
@@ -260,7 +261,7 @@ final class ForwardCommand implements Callable<Integer> {
     PrintWriter out = spec.commandLine().getOut();
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("layer", options.layer);
-    facts.put("engine", engine.name().toLowerCase(java.util.Locale.ROOT));
+    facts.put("engine", engine.name().toLowerCase(Locale.ROOT));
     facts.put("sequences", in.batch);
     facts.put("tokens", in.tokens);
     facts.put("chunks", lengths);
