@@ -7,6 +7,7 @@ import io.engram.EngramFormatException;
 import io.engram.LayerWeights;
 import io.engram.hash.HashLayout;
 import io.engram.store.MappedRowStore;
+import io.engram.store.RowPart;
 import io.engram.store.RowStore;
 import io.engram.table.EngramTable;
 import io.engram.vocab.TokenMap;
@@ -267,21 +268,30 @@ public final class Checkpoint implements AutoCloseable {
    * @throws IllegalArgumentException if the layer has no memory
    */
   public EngramTable table(int layer) {
-    indexOf(layer);
     EngramConfig config = config();
-    List<MappedRowStore.Part> parts = new ArrayList<>();
-    for (Dialect.TablePart part : dialect.tableParts(layer)) {
-      parts.add(
-          new MappedRowStore.Part(
-              tensors.region(part.values()), part.scales().map(tensors::region)));
-    }
     RowStore store =
         MappedRowStore.of(
             "layer " + layer,
             config.rowFormat().valueBytes(config.headDim()),
             config.rowFormat().scaleBytes(config.headDim()),
-            parts);
+            rowParts(layer));
     return new EngramTable(store, config.rowFormat(), config.headDim());
+  }
+
+  /**
+   * Where the rows of a layer's table lie in the files, for a tier of one's own choice.
+   *
+   * @param layer a layer of the configuration
+   * @return the parts in the order of their rows, mapped until this checkpoint is closed
+   * @throws IllegalArgumentException if the layer has no memory
+   */
+  public List<RowPart> rowParts(int layer) {
+    indexOf(layer);
+    List<RowPart> parts = new ArrayList<>();
+    for (Dialect.TablePart part : dialect.tableParts(layer)) {
+      parts.add(new RowPart(tensors.region(part.values()), part.scales().map(tensors::region)));
+    }
+    return parts;
   }
 
   /**

@@ -45,24 +45,6 @@ public final class MappedRowStore implements RowStore {
   private volatile boolean closed;
 
   /**
-   * Consecutive rows of a table.
-   *
-   * @param values the value bytes of the rows, packed
-   * @param scales the scale bytes of the same rows, packed, if the format has them
-   */
-  public record Part(FileRegion values, Optional<FileRegion> scales) {
-    /** Refuses null. */
-    public Part {
-      Objects.requireNonNull(values, "values");
-      Objects.requireNonNull(scales, "scales");
-    }
-
-    private List<FileRegion> regions() {
-      return scales.map(s -> List.of(values, s)).orElse(List.of(values));
-    }
-  }
-
-  /**
    * A part, with what is needed to notice that its file has lost bytes.
    *
    * @param tailRow first row that lies, wholly or partly, in the last page of values or scales
@@ -72,7 +54,7 @@ public final class MappedRowStore implements RowStore {
    * @param lastScale the last byte of the scales, 0 if there are none
    */
   private record MappedPart(
-      Part source,
+      RowPart source,
       MemorySegment values,
       MemorySegment scales,
       long tailRow,
@@ -81,7 +63,7 @@ public final class MappedRowStore implements RowStore {
       byte lastScale) {}
 
   private MappedRowStore(
-      String name, int valueBytes, int scaleBytes, List<Part> parts, Optional<NativeMemory> os) {
+      String name, int valueBytes, int scaleBytes, List<RowPart> parts, Optional<NativeMemory> os) {
     this.name = Objects.requireNonNull(name, "name");
     if (valueBytes < 1 || scaleBytes < 0) {
       throw new IllegalArgumentException(
@@ -91,9 +73,9 @@ public final class MappedRowStore implements RowStore {
     this.scaleBytes = scaleBytes;
     rowBytes = Math.addExact(valueBytes, scaleBytes);
     long rows = 0;
-    List<Part> filled = new ArrayList<>();
+    List<RowPart> filled = new ArrayList<>();
     long[] first = new long[parts.size() + 1];
-    for (Part part : parts) {
+    for (RowPart part : parts) {
       long partRows = rowsOf(part);
       if (partRows > 0) {
         rows = Math.addExact(rows, partRows);
@@ -128,16 +110,17 @@ public final class MappedRowStore implements RowStore {
    * @throws IllegalStateException if a mapping is closed
    * @throws EngramException if a file is shorter than its part says
    */
-  public static MappedRowStore of(String name, int valueBytes, int scaleBytes, List<Part> parts) {
+  public static MappedRowStore of(
+      String name, int valueBytes, int scaleBytes, List<RowPart> parts) {
     return of(name, valueBytes, scaleBytes, parts, NativeMemory.get());
   }
 
   static MappedRowStore of(
-      String name, int valueBytes, int scaleBytes, List<Part> parts, Optional<NativeMemory> os) {
+      String name, int valueBytes, int scaleBytes, List<RowPart> parts, Optional<NativeMemory> os) {
     return new MappedRowStore(name, valueBytes, scaleBytes, parts, os);
   }
 
-  private long rowsOf(Part part) {
+  private long rowsOf(RowPart part) {
     long rows = rowsOf(part.values(), valueBytes, "values");
     if (part.scales().isPresent() != scaleBytes > 0) {
       throw new IllegalArgumentException(
@@ -183,7 +166,7 @@ public final class MappedRowStore implements RowStore {
     return bytes / bytesPerRow;
   }
 
-  private MappedPart mapped(Part part, int page) {
+  private MappedPart mapped(RowPart part, int page) {
     MemorySegment values = part.values().bytes();
     MemorySegment scales = part.scales().map(FileRegion::bytes).orElse(MemorySegment.NULL);
     long rows = values.byteSize() / valueBytes;
@@ -342,7 +325,7 @@ public final class MappedRowStore implements RowStore {
       }
       int part = partOf(rowIds[i]);
       long local = rowIds[i] - firstRows[part];
-      Part source = parts[part].source;
+      RowPart source = parts[part].source;
       FileRegion values = source.values();
       long end = values.offset() + (local + 1) * valueBytes;
       if (MappedFaults.isShorter(values.file(), end)) {
@@ -357,7 +340,7 @@ public final class MappedRowStore implements RowStore {
       }
     }
     for (int i = from; i < from + count && rowIds[i] >= 0 && rowIds[i] < rowCount; i++) {
-      Part source = parts[partOf(rowIds[i])].source;
+      RowPart source = parts[partOf(rowIds[i])].source;
       for (FileRegion region : source.regions()) {
         if (MappedFaults.isShorter(region.file(), region.end())) {
           return MappedFaults.translate(

@@ -99,6 +99,17 @@ public final class EngramTable implements AutoCloseable {
   }
 
   /**
+   * The same table with its rows elsewhere: in a packed file, behind a cache, staged.
+   *
+   * @param other a store of rows of the same size; closed with the table that is returned
+   * @return a table of the same format, values of a row and scale
+   * @throws IllegalArgumentException if the store's rows have another size
+   */
+  public EngramTable over(RowStore other) {
+    return new EngramTable(other, format, headDim, scale, format == RowFormat.FP8_TENSOR, kernels);
+  }
+
+  /**
    * The table's name, for messages.
    *
    * @return the name of its store

@@ -59,7 +59,7 @@ class MappedRowStoreTest {
   /**
    * Writes rows as a run of values and a run of scales, each after some bytes of something else.
    */
-  private static MappedRowStore.Part part(
+  private static RowPart part(
       Path file, byte[][] rows, int valueBytes, int scaleBytes, int before, Arena arena)
       throws IOException {
     byte[] bytes = new byte[2 * before + rows.length * (valueBytes + scaleBytes)];
@@ -70,7 +70,7 @@ class MappedRowStoreTest {
     }
     Files.write(file, bytes);
     FileRegion values = map(file, before, (long) rows.length * valueBytes, arena);
-    return new MappedRowStore.Part(
+    return new RowPart(
         values,
         scaleBytes == 0
             ? Optional.empty()
@@ -97,7 +97,7 @@ class MappedRowStoreTest {
 
     @Override
     RowStore create(String name, byte[][] rows, int rowBytes, int scaleBytes) throws IOException {
-      List<MappedRowStore.Part> list = new ArrayList<>();
+      List<RowPart> list = new ArrayList<>();
       for (int i = 0; i < parts; i++) {
         int from = i * rows.length / parts;
         int to = (i + 1) * rows.length / parts;
@@ -213,7 +213,7 @@ class MappedRowStoreTest {
   @Test
   void aPartWhoseFileIsWholeCanStillBeRead() throws IOException {
     byte[][] rows = rows("aPartWhoseFileIsWhole", 3000);
-    List<MappedRowStore.Part> parts = new ArrayList<>();
+    List<RowPart> parts = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
       byte[][] some = Arrays.copyOfRange(rows, 1000 * i, 1000 * (i + 1));
       parts.add(part(directory.resolve(i + ".bin"), some, VALUES, SCALES, 24, arena));
@@ -303,7 +303,7 @@ class MappedRowStoreTest {
   void aShortFileIsRefusedWhenItIsOpened() throws IOException {
     byte[][] rows = rows("aShortFile", 600);
     Path file = directory.resolve("t.bin");
-    MappedRowStore.Part part = part(file, rows, VALUES, SCALES, 24, arena);
+    RowPart part = part(file, rows, VALUES, SCALES, 24, arena);
     for (long size : new long[] {Files.size(file) - 1, 24 + 600 * VALUES - 1, 0}) {
       truncate(file, size);
       assertThrows(
@@ -343,8 +343,7 @@ class MappedRowStoreTest {
         channel.write(ByteBuffer.wrap(expected, i, 1), 7 + ids[i]);
       }
     }
-    MappedRowStore.Part part =
-        new MappedRowStore.Part(map(file, 7, count, arena), Optional.empty());
+    RowPart part = new RowPart(map(file, 7, count, arena), Optional.empty());
     MappedRowStore store = MappedRowStore.of("wide", 1, 0, List.of(part, part));
     assertEquals(2 * count, store.rowCount());
     assertArrayEquals(expected, RowStoreContract.read(store, ids));
@@ -358,32 +357,29 @@ class MappedRowStoreTest {
   @Test
   void partsMustFitTogether() throws IOException {
     byte[][] rows = rows("partsMustFit", 10);
-    MappedRowStore.Part part = part(directory.resolve("t.bin"), rows, VALUES, SCALES, 24, arena);
+    RowPart part = part(directory.resolve("t.bin"), rows, VALUES, SCALES, 24, arena);
     FileRegion values = part.values();
     FileRegion scales = part.scales().orElseThrow();
     FileRegion fewer =
         new FileRegion(scales.file(), scales.offset(), scales.bytes().asSlice(0, 9 * SCALES));
     FileRegion broken =
         new FileRegion(values.file(), values.offset(), values.bytes().asSlice(0, 1000));
-    record Case(String expected, int valueBytes, int scaleBytes, List<MappedRowStore.Part> parts) {}
+    record Case(String expected, int valueBytes, int scaleBytes, List<RowPart> parts) {}
     for (Case wrong :
         List.of(
             new Case(
                 "has no scales",
                 VALUES,
                 SCALES,
-                List.of(part, new MappedRowStore.Part(values, Optional.empty()))),
+                List.of(part, new RowPart(values, Optional.empty()))),
             new Case("has scales, but the format has none", VALUES, 0, List.of(part)),
             new Case(
                 "scales of 9 rows",
                 VALUES,
                 SCALES,
-                List.of(new MappedRowStore.Part(values, Optional.of(fewer)))),
+                List.of(new RowPart(values, Optional.of(fewer)))),
             new Case(
-                "no whole rows",
-                VALUES,
-                SCALES,
-                List.of(new MappedRowStore.Part(broken, Optional.of(scales)))),
+                "no whole rows", VALUES, SCALES, List.of(new RowPart(broken, Optional.of(scales)))),
             new Case("no whole rows", VALUES - 1, SCALES, List.of(part)),
             new Case("0 rows", VALUES, SCALES, List.of()),
             new Case("-1 scale bytes", VALUES, -1, List.of(part)),
@@ -405,7 +401,7 @@ class MappedRowStoreTest {
   void theSystemIsToldNotToReadAhead() throws IOException {
     Path file = directory.resolve("advised.bin");
     byte[][] rows = rows("theSystemIsTold", 600);
-    MappedRowStore.Part part = part(file, rows, VALUES, SCALES, 24, arena);
+    RowPart part = part(file, rows, VALUES, SCALES, 24, arena);
     assertEquals(List.of(), flagsOf(file, " rr "));
     MappedRowStore.of("table", VALUES, SCALES, List.of(part));
     assertEquals(2, flagsOf(file, " rr ").size(), "mappings with the flag of MADV_RANDOM");

@@ -15,6 +15,7 @@ import io.engram.checkpoint.CheckpointTensors;
 import io.engram.checkpoint.Safetensors;
 import io.engram.store.MappedRowStore;
 import io.engram.store.RamRowStore;
+import io.engram.store.RowPart;
 import io.engram.store.RowStore;
 import io.engram.testkit.Golden;
 import io.engram.testkit.Seeds;
@@ -147,7 +148,7 @@ class EngramTableTest {
             64,
             2,
             List.of(
-                new MappedRowStore.Part(
+                new RowPart(
                     tensors.region(prefix + "weight"),
                     Optional.of(tensors.region(prefix + "scale")))));
     return new EngramTable(store, RowFormat.FP8_BLOCK32, 64);
@@ -186,11 +187,11 @@ class EngramTableTest {
     long[] ids =
         expected.tensor("L" + layer + ".row_ids").data().toArray(ValueLayout.JAVA_LONG_UNALIGNED);
     String prefix = "model.layers." + index + ".ple.ple_embedding.ngram_embedding.shard_";
-    List<MappedRowStore.Part> parts = new ArrayList<>();
+    List<RowPart> parts = new ArrayList<>();
     float[][] values = new float[4][];
     for (int i = 0; i < 4; i++) {
       String name = prefix + i + ".weight";
-      parts.add(new MappedRowStore.Part(tensors.region(name), Optional.empty()));
+      parts.add(new RowPart(tensors.region(name), Optional.empty()));
       values[i] = tensors.tensor(name).data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
     }
     MappedRowStore store = MappedRowStore.of(prefix, 32, 0, parts);
