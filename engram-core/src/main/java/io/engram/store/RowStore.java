@@ -49,6 +49,17 @@ public interface RowStore extends AutoCloseable {
   int rowBytes();
 
   /**
+   * How many rows a caller that has so many should ask for in one read. A hint: any count is
+   * served.
+   *
+   * @return 1 where a row costs the same alone, as in memory; more where the rows of a read are
+   *     waited for together, as from a disk or another machine
+   */
+  default int preferredBatch() {
+    return 1;
+  }
+
+  /**
    * Copies stored rows, packed, in the order of their ids.
    *
    * @param rowIds row ids

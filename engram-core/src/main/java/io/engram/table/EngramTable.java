@@ -24,11 +24,15 @@ public final class EngramTable implements AutoCloseable {
   /** Decoded rows of one round: with the stored ones they stay in the first level cache. */
   private static final int STAGING_BYTES = 1 << 14;
 
+  /** Stored rows of one read, where the store would rather be asked for many. */
+  private static final int READ_BYTES = 1 << 20;
+
   private final RowStore store;
   private final RowFormat format;
   private final int headDim;
   private final float scale;
   private final int rowsPerRound;
+  private final int rowsPerRead;
   private final StagingPool staging;
   private final RowKernels kernels;
 
@@ -95,7 +99,10 @@ public final class EngramTable implements AutoCloseable {
     }
     int decodedBytes = Math.multiplyExact(headDim, Float.BYTES);
     rowsPerRound = Math.max(1, STAGING_BYTES / decodedBytes);
-    staging = new StagingPool((long) rowsPerRound * (store.rowBytes() + decodedBytes));
+    rowsPerRead =
+        Math.max(rowsPerRound, Math.min(store.preferredBatch(), READ_BYTES / store.rowBytes()));
+    staging =
+        new StagingPool((long) rowsPerRead * store.rowBytes() + (long) rowsPerRound * decodedBytes);
   }
 
   /**
@@ -202,16 +209,19 @@ public final class EngramTable implements AutoCloseable {
     boolean direct = out.isNative() && !out.isMapped();
     MemorySegment buffer = staging.take();
     try {
-      for (int done = 0; done < count; done += rowsPerRound) {
-        int rows = Math.min(rowsPerRound, count - done);
-        long at = outOffset + (long) done * outRowBytes;
-        store.read(rowIds, from + done, rows, buffer, 0);
-        if (direct) {
-          decode(rowIds, from + done, rows, buffer, out, at, outType);
-        } else {
-          long decoded = (long) rowsPerRound * store.rowBytes();
-          decode(rowIds, from + done, rows, buffer, buffer, decoded, outType);
-          MemorySegment.copy(buffer, decoded, out, at, (long) rows * outRowBytes);
+      long decoded = (long) rowsPerRead * store.rowBytes();
+      for (int done = 0; done < count; done += rowsPerRead) {
+        int read = Math.min(rowsPerRead, count - done);
+        store.read(rowIds, from + done, read, buffer, 0);
+        for (int i = 0; i < read; i += rowsPerRound) {
+          int rows = Math.min(rowsPerRound, read - i);
+          long at = outOffset + (long) (done + i) * outRowBytes;
+          if (direct) {
+            decode(rowIds, from + done + i, rows, buffer, i, out, at, outType);
+          } else {
+            decode(rowIds, from + done + i, rows, buffer, i, buffer, decoded, outType);
+            MemorySegment.copy(buffer, decoded, out, at, (long) rows * outRowBytes);
+          }
         }
       }
     } finally {
@@ -249,21 +259,25 @@ public final class EngramTable implements AutoCloseable {
     }
     MemorySegment buffer = staging.take();
     try {
-      for (int done = 0; done < count; done += rowsPerRound) {
-        int rows = Math.min(rowsPerRound, count - done);
-        store.read(rowIds, from + done, rows, buffer, 0);
-        long decoded = 0;
-        if (format != RowFormat.F32) {
-          decoded = (long) rowsPerRound * store.rowBytes();
-          decode(rowIds, from + done, rows, buffer, buffer, decoded, Dtype.F32);
+      long decoded = (long) rowsPerRead * store.rowBytes();
+      for (int done = 0; done < count; done += rowsPerRead) {
+        int read = Math.min(rowsPerRead, count - done);
+        store.read(rowIds, from + done, read, buffer, 0);
+        for (int i = 0; i < read; i += rowsPerRound) {
+          int rows = Math.min(rowsPerRound, read - i);
+          long at = (long) i * store.rowBytes();
+          if (format != RowFormat.F32) {
+            decode(rowIds, from + done + i, rows, buffer, i, buffer, decoded, Dtype.F32);
+            at = decoded;
+          }
+          MemorySegment.copy(
+              buffer,
+              ScalarRowKernels.FLOAT,
+              at,
+              out,
+              outIndex + (done + i) * headDim,
+              rows * headDim);
         }
-        MemorySegment.copy(
-            buffer,
-            ScalarRowKernels.FLOAT,
-            decoded,
-            out,
-            outIndex + done * headDim,
-            rows * headDim);
       }
     } finally {
       staging.give(buffer);
@@ -291,36 +305,39 @@ public final class EngramTable implements AutoCloseable {
     return out;
   }
 
+  /** Decodes rows of a buffer, the first of which is its {@code row}th. */
   private void decode(
       long[] rowIds,
       int from,
       int rows,
       MemorySegment stored,
+      int row,
       MemorySegment out,
       long outAt,
       Dtype outType) {
     boolean wide = outType == Dtype.F32;
     long values = (long) rows * headDim;
+    long storedAt = (long) row * store.rowBytes();
     switch (format) {
-      case F32 -> kernels.f32ToBf16(stored, 0, out, outAt, values);
-      case BF16 -> kernels.bf16ToF32(stored, 0, out, outAt, values);
+      case F32 -> kernels.f32ToBf16(stored, storedAt, out, outAt, values);
+      case BF16 -> kernels.bf16ToF32(stored, storedAt, out, outAt, values);
       case F16 -> {
         if (wide) {
-          kernels.f16ToF32(stored, 0, out, outAt, values);
+          kernels.f16ToF32(stored, storedAt, out, outAt, values);
         } else {
-          kernels.f16ToBf16(stored, 0, out, outAt, values);
+          kernels.f16ToBf16(stored, storedAt, out, outAt, values);
         }
       }
       case FP8_TENSOR -> {
         if (wide) {
-          kernels.fp8ToF32(stored, 0, scale, out, outAt, values);
+          kernels.fp8ToF32(stored, storedAt, scale, out, outAt, values);
         } else {
-          kernels.fp8ToBf16(stored, 0, scale, out, outAt, values);
+          kernels.fp8ToBf16(stored, storedAt, scale, out, outAt, values);
         }
       }
       case FP8_BLOCK32 -> {
         for (int i = 0; i < rows; i++) {
-          long in = (long) i * store.rowBytes();
+          long in = storedAt + (long) i * store.rowBytes();
           long at = outAt + (long) i * headDim * outType.bytes();
           int bad =
               wide

@@ -29,6 +29,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Optional;
@@ -407,6 +408,69 @@ class EngramTableTest {
         least = Math.min(least, threads.getCurrentThreadAllocatedBytes() - before);
       }
       assertTrue(least < 1000, least + " bytes for 600 gathers");
+    }
+  }
+
+  /** Would rather be asked for many rows at once, as a disk would, and counts the reads. */
+  private record Batched(RowStore store, int preferredBatch, AtomicInteger reads)
+      implements RowStore {
+    @Override
+    public String name() {
+      return store.name();
+    }
+
+    @Override
+    public long rowCount() {
+      return store.rowCount();
+    }
+
+    @Override
+    public int rowBytes() {
+      return store.rowBytes();
+    }
+
+    @Override
+    public void read(long[] rowIds, int from, int count, MemorySegment out, long outOffset) {
+      reads.incrementAndGet();
+      store.read(rowIds, from, count, out, outOffset);
+    }
+
+    @Override
+    public void close() {
+      store.close();
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1,44", "60,12", "101,7", "700,1", "1000000,1"})
+  void asksForAsManyRowsAtOnceAsTheStorePrefers(int preferred, int reads) {
+    RandomGenerator random = Seeds.random("EngramTableTest.asksForAsManyRows");
+    int headDim = 256;
+    byte[] stored = new byte[264 * 1000];
+    random.nextBytes(stored);
+    for (int row = 0; row < 1000; row++) {
+      Arrays.fill(stored, row * 264 + 256, row * 264 + 264, (byte) (120 + row % 9));
+    }
+    long[] ids = random.longs(700, 0, 1000).toArray();
+    AtomicInteger asked = new AtomicInteger();
+    try (EngramTable plain =
+            new EngramTable(ram("t", 264, stored), RowFormat.FP8_BLOCK32, headDim);
+        EngramTable table = plain.over(new Batched(ram("t", 264, stored), preferred, asked));
+        Arena arena = Arena.ofConfined()) {
+      float[] wanted = plain.gather(ids);
+      assertArrayEquals(wanted, table.gather(ids));
+      assertEquals(reads, asked.get());
+      for (Dtype type : List.of(Dtype.F32, Dtype.BF16)) {
+        long bytes = 700L * headDim * type.bytes();
+        MemorySegment expected = arena.allocate(bytes);
+        MemorySegment found = arena.allocate(bytes);
+        plain.gather(ids, 0, 700, expected, 0, type);
+        table.gather(ids, 0, 700, found, 0, type);
+        assertEquals(-1, expected.mismatch(found));
+        MemorySegment heap = MemorySegment.ofArray(new byte[(int) bytes]);
+        table.gather(ids, 0, 700, heap, 0, type);
+        assertEquals(-1, expected.mismatch(heap));
+      }
     }
   }
 
