@@ -5,11 +5,9 @@ import io.engram.EngramException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
+import java.util.function.LongConsumer;
 
 /**
  * Rows in place, in mapped files: the concatenation of one or more parts, each a run of values and,
@@ -18,6 +16,12 @@ import java.util.Optional;
  * <p>The rows belong to the arena of the mapping and not to this store: closing the store ends
  * reading, closing the arena unmaps. The system is asked not to read ahead (a row is a few hundred
  * bytes, read-ahead hundreds of times that), where it can be asked.
+ *
+ * <p>A row that is not in the page cache costs a page fault, which waits for the disk, one after
+ * the other. As soon as some rows of a batch took that long, the system is asked for the pages of
+ * the rest in advance (MADV_WILLNEED), and for those of the following batches before they are
+ * touched, until a sample of a batch is found in memory. While all rows are in memory nothing is
+ * asked. {@link #warmUp} reads the table into memory beforehand.
  *
  * <p>What a change of a file under the mapping does:
  *
@@ -31,16 +35,42 @@ import java.util.Optional;
  * </ul>
  */
 public final class MappedRowStore implements RowStore {
+  /** Deep enough for a disk, and small enough that warm rows are decoded from a near cache. */
+  private static final int PREFERRED_BATCH = 256;
+
+  /** Rows of a batch from which on it is watched whether it waits for the disk. */
+  private static final int LEAST_WATCHED = 8;
+
+  /** Rows whose copying is timed together. */
+  private static final int GROUP = 8;
+
+  /** A group that took longer has waited for the disk: in memory it takes a few microseconds. */
+  private static final long SLOW_GROUP_NANOS = 50_000;
+
+  /** Rows that are asked for before they are copied. */
+  private static final int WINDOW = 1024;
+
+  /** Rows of a batch that are looked at to see whether it is worth while to ask. */
+  private static final int SAMPLE = 8;
+
+  private static final long WARM_UP_BYTES = 8L << 20;
+  private static final int SMALLEST_PAGE = 4096;
+
+  /** Present where the system can be asked for pages of this table. */
+  private final Optional<NativeMemory> os;
+
+  /** Threads may overwrite each other's answer, which at worst is a wrong guess. */
+  private final MemorySegment residencyFlags = Arena.ofAuto().allocate(Long.BYTES);
+
+  /** Whether one of the latest batches has waited for the disk; a guess. */
+  private volatile boolean onDisk;
+
+  private final RowLayout layout;
   private final String name;
   private final long rowCount;
   private final int valueBytes;
   private final int scaleBytes;
   private final int rowBytes;
-  private final long[] firstRows;
-
-  /** Rows of every part but the last, or 0 if they differ. */
-  private final long rowsPerPart;
-
   private final MappedPart[] parts;
   private volatile boolean closed;
 
@@ -64,36 +94,17 @@ public final class MappedRowStore implements RowStore {
 
   private MappedRowStore(
       String name, int valueBytes, int scaleBytes, List<RowPart> parts, Optional<NativeMemory> os) {
-    this.name = Objects.requireNonNull(name, "name");
-    if (valueBytes < 1 || scaleBytes < 0) {
-      throw new IllegalArgumentException(
-          name + ": rows of " + valueBytes + " value bytes and " + scaleBytes + " scale bytes");
-    }
+    layout = new RowLayout(name, valueBytes, scaleBytes, parts);
+    this.name = name;
     this.valueBytes = valueBytes;
     this.scaleBytes = scaleBytes;
-    rowBytes = Math.addExact(valueBytes, scaleBytes);
-    long rows = 0;
-    List<RowPart> filled = new ArrayList<>();
-    long[] first = new long[parts.size() + 1];
-    for (RowPart part : parts) {
-      long partRows = rowsOf(part);
-      if (partRows > 0) {
-        rows = Math.addExact(rows, partRows);
-        filled.add(part);
-        first[filled.size()] = rows;
-      }
-    }
-    rowCount = rows;
-    ReadChecks.shape(name, rowCount, rowBytes);
-    firstRows = Arrays.copyOf(first, filled.size());
-    long equal = first[1];
-    for (int i = 1; i < firstRows.length; i++) {
-      equal = firstRows[i] == i * equal ? equal : 0;
-    }
-    rowsPerPart = rowCount <= equal * firstRows.length ? equal : 0;
-    int page = os.map(NativeMemory::pageSize).orElse(NativeMemory.LARGEST_PAGE);
-    this.parts = filled.stream().map(part -> mapped(part, page)).toArray(MappedPart[]::new);
+    rowBytes = layout.rowBytes();
+    rowCount = layout.rowCount();
+    // Before the first byte is touched: reading ahead may bring many megabytes.
     os.ifPresent(this::adviseRandom);
+    int page = os.map(NativeMemory::pageSize).orElse(NativeMemory.LARGEST_PAGE);
+    this.parts = layout.parts().stream().map(part -> mapped(part, page)).toArray(MappedPart[]::new);
+    this.os = os.filter(system -> allMapped());
   }
 
   /**
@@ -118,52 +129,6 @@ public final class MappedRowStore implements RowStore {
   static MappedRowStore of(
       String name, int valueBytes, int scaleBytes, List<RowPart> parts, Optional<NativeMemory> os) {
     return new MappedRowStore(name, valueBytes, scaleBytes, parts, os);
-  }
-
-  private long rowsOf(RowPart part) {
-    long rows = rowsOf(part.values(), valueBytes, "values");
-    if (part.scales().isPresent() != scaleBytes > 0) {
-      throw new IllegalArgumentException(
-          name
-              + ": the part in "
-              + part.values().file()
-              + (scaleBytes > 0 ? " has no scales" : " has scales, but the format has none"));
-    }
-    part.scales()
-        .ifPresent(scales -> {
-          long scaleRows = rowsOf(scales, scaleBytes, "scales");
-          if (scaleRows != rows) {
-            throw new IllegalArgumentException(
-                name
-                    + ": values of "
-                    + rows
-                    + " rows in "
-                    + part.values().file()
-                    + ", scales of "
-                    + scaleRows
-                    + " rows in "
-                    + scales.file());
-          }
-        });
-    return rows;
-  }
-
-  private long rowsOf(FileRegion region, int bytesPerRow, String what) {
-    long bytes = region.bytes().byteSize();
-    if (bytes % bytesPerRow != 0) {
-      throw new IllegalArgumentException(
-          name
-              + ": "
-              + bytes
-              + " bytes of "
-              + what
-              + " in "
-              + region.file()
-              + " are no whole rows of "
-              + bytesPerRow
-              + " bytes");
-    }
-    return bytes / bytesPerRow;
   }
 
   private MappedPart mapped(RowPart part, int page) {
@@ -201,11 +166,17 @@ public final class MappedRowStore implements RowStore {
     MappedFaults.checkSize(region.file(), name, region.end());
   }
 
-  private void adviseRandom(NativeMemory os) {
-    for (MappedPart part : parts) {
-      for (MemorySegment region : new MemorySegment[] {part.values(), part.scales()}) {
-        if (region.isMapped()) {
-          os.adviseRandom(region);
+  private boolean allMapped() {
+    return layout.parts().stream()
+        .flatMap(part -> part.regions().stream())
+        .allMatch(region -> region.bytes().isMapped());
+  }
+
+  private void adviseRandom(NativeMemory system) {
+    for (RowPart part : layout.parts()) {
+      for (FileRegion region : part.regions()) {
+        if (region.bytes().isMapped() && region.bytes().scope().isAlive()) {
+          system.adviseRandom(region.bytes());
         }
       }
     }
@@ -227,12 +198,18 @@ public final class MappedRowStore implements RowStore {
   }
 
   @Override
+  public int preferredBatch() {
+    return PREFERRED_BATCH;
+  }
+
+  @Override
   public void read(long[] rowIds, int from, int count, MemorySegment out, long outOffset) {
     checkOpen();
     ReadChecks.arguments(this, rowIds, from, count, out, outOffset);
     if (count == 0) {
       return;
     }
+    boolean interrupted = Thread.currentThread().isInterrupted();
     try {
       try {
         copyRows(rowIds, from, count, out, outOffset);
@@ -242,6 +219,7 @@ public final class MappedRowStore implements RowStore {
     } catch (InternalError e) {
       throw damaged(rowIds, from, count, e);
     } catch (IllegalStateException e) {
+      ReadChecks.forgetInterrupt(interrupted);
       if (closed || !isMapped()) {
         throw ReadChecks.closed(this);
       }
@@ -251,11 +229,31 @@ public final class MappedRowStore implements RowStore {
 
   private void copyRows(long[] rowIds, int from, int count, MemorySegment out, long outOffset) {
     boolean few = count < parts.length;
+    boolean watched = os.isPresent() && count >= LEAST_WATCHED;
+    boolean asks = watched && expectsDisk(rowIds, from, count);
+    int asked = from;
+    long before = watched ? System.nanoTime() : 0;
     MappedPart part = null;
     long first = 0;
     long end = 0;
     long at = outOffset;
     for (int i = from; i < from + count; i++) {
+      if (watched && (i - from) % GROUP == 0) {
+        if (!asks) {
+          long now = System.nanoTime();
+          asks = now - before > SLOW_GROUP_NANOS;
+          before = now;
+          if (asks) {
+            asked = i;
+            onDisk = true;
+          }
+        }
+        if (asks && asked - i < WINDOW / 2) {
+          int to = Math.min(from + count, i + WINDOW);
+          askFor(rowIds, asked, to);
+          asked = to;
+        }
+      }
       long row = rowIds[i];
       if (row < first || row >= end) {
         if (row < 0 || row >= rowCount) {
@@ -264,10 +262,10 @@ public final class MappedRowStore implements RowStore {
         if (few && part != null) {
           touchLast(part);
         }
-        int index = partOf(row);
+        int index = layout.partOf(row);
         part = parts[index];
-        first = firstRows[index];
-        end = index + 1 < firstRows.length ? firstRows[index + 1] : rowCount;
+        first = layout.firstRow(index);
+        end = layout.endRow(index);
       }
       long local = row - first;
       if (local >= part.tailRow) {
@@ -286,6 +284,123 @@ public final class MappedRowStore implements RowStore {
       for (MappedPart each : parts) {
         touchLast(each);
       }
+    }
+  }
+
+  /**
+   * Whether to ask for the pages of a batch before the first is touched: if one of the latest
+   * batches has waited for the disk, and a sample of this one is not wholly in memory.
+   */
+  private boolean expectsDisk(long[] rowIds, int from, int count) {
+    if (!onDisk) {
+      return false;
+    }
+    NativeMemory system = os.orElseThrow();
+    MemorySegment flags = residencyFlags;
+    for (int i = 0; i < SAMPLE; i++) {
+      long row = rowIds[from + (int) ((long) i * count / SAMPLE)];
+      if (row >= 0 && row < rowCount) {
+        int index = layout.partOf(row);
+        long local = row - layout.firstRow(index);
+        long value = parts[index].values.address() + local * valueBytes;
+        long scale = parts[index].scales.address() + local * scaleBytes;
+        if (system.residentPages(value, value + 1, flags) == 0
+            || (scaleBytes > 0 && system.residentPages(scale, scale + 1, flags) == 0)) {
+          return true;
+        }
+      }
+    }
+    onDisk = false;
+    return false;
+  }
+
+  /** Lets the system begin to read the pages of some rows. */
+  private void askFor(long[] rowIds, int from, int to) {
+    NativeMemory system = os.orElseThrow();
+    for (int i = from; i < to; i++) {
+      long row = rowIds[i];
+      if (row >= 0 && row < rowCount) {
+        int index = layout.partOf(row);
+        long local = row - layout.firstRow(index);
+        long value = parts[index].values.address() + local * valueBytes;
+        system.adviseWillNeed(value, value + valueBytes);
+        if (scaleBytes > 0) {
+          long scale = parts[index].scales.address() + local * scaleBytes;
+          system.adviseWillNeed(scale, scale + scaleBytes);
+        }
+      }
+    }
+  }
+
+  /**
+   * Reads the table into the page cache and maps its pages, from the first row on, so that reads of
+   * it need not wait for the disk. The system may drop the pages again when memory is short.
+   *
+   * <p>Without native access or on another platform the pages are read one after the other, as
+   * single rows would be.
+   *
+   * @param budget bytes to read at most, at least 0
+   * @param progress told the number of bytes that have been read so far
+   * @return the number of bytes that have been read, of values and scales together
+   * @throws IllegalArgumentException if the budget is negative
+   * @throws IllegalStateException if the store or its mapping is closed, before or meanwhile
+   * @throws EngramException if a file has become shorter
+   */
+  public long warmUp(long budget, LongConsumer progress) {
+    if (budget < 0) {
+      throw new IllegalArgumentException(name + ": a warm-up of " + budget + " bytes");
+    }
+    long done = 0;
+    for (MappedPart part : parts) {
+      // Values and scales of the same rows, if the budget ends within the part.
+      long rows = part.values.byteSize() / valueBytes;
+      long wanted = Math.min(rows, (budget - done) / rowBytes);
+      long rowsPerStep = Math.max(1, WARM_UP_BYTES / rowBytes);
+      for (long row = 0; row < wanted; row += rowsPerStep) {
+        long to = Math.min(wanted, row + rowsPerStep);
+        warm(part.source.values(), row * valueBytes, to * valueBytes);
+        if (scaleBytes > 0) {
+          warm(part.source.scales().orElseThrow(), row * scaleBytes, to * scaleBytes);
+        }
+        done += (to - row) * rowBytes;
+        progress.accept(done);
+      }
+    }
+    checkOpen();
+    return done;
+  }
+
+  private void warm(FileRegion region, long from, long to) {
+    checkOpen();
+    MemorySegment bytes = region.bytes();
+    long begin = bytes.address() + from;
+    long end = bytes.address() + to;
+    boolean populated = false;
+    if (os.isPresent() && bytes.isMapped() && bytes.scope().isAlive()) {
+      // Populating alone would read page by page, because of the advice to read at random.
+      os.get().adviseWillNeed(begin, end);
+      populated = os.get().populateRead(begin, end);
+    }
+    if (!populated) {
+      touch(region, from, to);
+    }
+    checkSize(region);
+  }
+
+  private void touch(FileRegion region, long from, long to) {
+    byte[] sink = new byte[1];
+    try {
+      for (long at = from; at < to; at += SMALLEST_PAGE) {
+        MemorySegment.copy(region.bytes(), ValueLayout.JAVA_BYTE, at, sink, 0, 1);
+      }
+      MappedFaults.raisePending();
+    } catch (InternalError e) {
+      throw damaged(region, e);
+    } catch (IllegalStateException e) {
+      if (!region.bytes().scope().isAlive()) {
+        throw ReadChecks.closed(this);
+      }
+      throw e;
     }
   }
 
@@ -310,21 +425,13 @@ public final class MappedRowStore implements RowStore {
     }
   }
 
-  private int partOf(long row) {
-    if (rowsPerPart > 0) {
-      return (int) (row / rowsPerPart);
-    }
-    int found = Arrays.binarySearch(firstRows, row);
-    return found < 0 ? -found - 2 : found;
-  }
-
   private EngramException damaged(long[] rowIds, int from, int count, InternalError cause) {
     for (int i = from; i < from + count; i++) {
       if (rowIds[i] < 0 || rowIds[i] >= rowCount) {
         break;
       }
-      int part = partOf(rowIds[i]);
-      long local = rowIds[i] - firstRows[part];
+      int part = layout.partOf(rowIds[i]);
+      long local = rowIds[i] - layout.firstRow(part);
       RowPart source = parts[part].source;
       FileRegion values = source.values();
       long end = values.offset() + (local + 1) * valueBytes;
@@ -340,7 +447,7 @@ public final class MappedRowStore implements RowStore {
       }
     }
     for (int i = from; i < from + count && rowIds[i] >= 0 && rowIds[i] < rowCount; i++) {
-      RowPart source = parts[partOf(rowIds[i])].source;
+      RowPart source = parts[layout.partOf(rowIds[i])].source;
       for (FileRegion region : source.regions()) {
         if (MappedFaults.isShorter(region.file(), region.end())) {
           return MappedFaults.translate(

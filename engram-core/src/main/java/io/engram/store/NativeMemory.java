@@ -29,10 +29,17 @@ final class NativeMemory {
   private static final int MAP_PRIVATE = 2;
   private static final int MAP_ANONYMOUS = 0x20;
   private static final int MADV_RANDOM = 1;
+  private static final int MADV_WILLNEED = 3;
+  private static final int MADV_HUGEPAGE = 14;
+  private static final int MADV_POPULATE_READ = 22;
+  private static final int MADV_POPULATE_WRITE = 23;
   private static final Set<String> PROCESSORS = Set.of("amd64", "aarch64", "riscv64");
 
   /** What to assume where the page size cannot be asked for: none in common use is larger. */
   static final int LARGEST_PAGE = 1 << 16;
+
+  /** A huge page, where pages are of 4 KiB. */
+  static final int HUGE_PAGE = 2 << 20;
 
   private static final class Holder {
     private static final Optional<NativeMemory> INSTANCE = find();
@@ -41,6 +48,8 @@ final class NativeMemory {
   private final MethodHandle mmap;
   private final MethodHandle munmap;
   private final MethodHandle madvise;
+  private final MethodHandle madviseSegment;
+  private final MethodHandle mincore;
   private final VarHandle errno;
   private final MemoryLayout callState;
   private final int pageSize;
@@ -64,6 +73,14 @@ final class NativeMemory {
         linker.downcallHandle(
             symbols.findOrThrow("madvise"),
             FunctionDescriptor.of(number, pointer, pointer, number));
+    madviseSegment =
+        linker.downcallHandle(
+            symbols.findOrThrow("madvise"),
+            FunctionDescriptor.of(number, ValueLayout.ADDRESS, pointer, number));
+    mincore =
+        linker.downcallHandle(
+            symbols.findOrThrow("mincore"),
+            FunctionDescriptor.of(number, pointer, pointer, ValueLayout.ADDRESS));
     pageSize =
         (int)
             linker
@@ -106,30 +123,42 @@ final class NativeMemory {
   }
 
   /**
-   * Zeroed memory whose pages come into being when they are first written.
+   * Zeroed memory whose pages come into being when they are first written: huge ones, if there is
+   * room for one and the system grants them.
    *
    * @param arena unmaps it when it closes
    * @throws EngramException if the system refuses
    */
   MemorySegment map(long bytes, Arena arena) {
+    long spare = bytes >= HUGE_PAGE ? HUGE_PAGE : 0;
+    long mapped = Math.addExact(bytes, spare);
     long address;
     try (Arena call = Arena.ofConfined()) {
       MemorySegment state = call.allocate(callState);
       address =
           (long)
               mmap.invokeExact(
-                  state, 0L, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+                  state, 0L, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
       if (address == -1) {
         throw new EngramException(
-            "mmap of " + bytes + " bytes failed with errno " + (int) errno.get(state, 0L));
+            "mmap of " + mapped + " bytes failed with errno " + (int) errno.get(state, 0L));
       }
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {
       throw new AssertionError("mmap declares no exception", e);
     }
-    return MemorySegment.ofAddress(address)
-        .reinterpret(bytes, arena, memory -> unmap(memory.address(), bytes));
+    long start = address;
+    MemorySegment whole =
+        MemorySegment.ofAddress(start).reinterpret(mapped, arena, memory -> unmap(start, mapped));
+    if (spare == 0) {
+      return whole;
+    }
+    MemorySegment aligned = whole.asSlice(-start & (HUGE_PAGE - 1), bytes);
+    // A page of the unused end would be none of ours.
+    long huge = bytes & -HUGE_PAGE;
+    advise(aligned.address(), aligned.address() + huge, MADV_HUGEPAGE);
+    return aligned;
   }
 
   private void unmap(long address, long bytes) {
@@ -153,18 +182,84 @@ final class NativeMemory {
    * @return whether the system took the advice
    */
   boolean adviseRandom(MemorySegment memory) {
-    if (memory.byteSize() == 0) {
-      return true;
-    }
-    long mask = pageSize - 1L;
-    long begin = memory.address() & ~mask;
-    long end = (memory.address() + memory.byteSize() + mask) & ~mask;
+    return memory.byteSize() == 0
+        || advise(memory.address(), memory.address() + memory.byteSize(), MADV_RANDOM);
+  }
+
+  /**
+   * Asks the system to begin reading what a file mapping shows, without waiting for it.
+   *
+   * <p>It takes addresses, so as not to allocate: if the memory is unmapped meanwhile, the advice
+   * is refused, or of no consequence where something else has been mapped.
+   *
+   * @param begin first address
+   * @param end address after the last
+   * @return whether the system took the advice
+   */
+  boolean adviseWillNeed(long begin, long end) {
+    return advise(begin, end, MADV_WILLNEED);
+  }
+
+  /** Reads what a file mapping shows and maps its pages, if the system can do that. */
+  boolean populateRead(long begin, long end) {
+    return advise(begin, end, MADV_POPULATE_READ);
+  }
+
+  /**
+   * Makes the pages of anonymous memory without changing its contents, if the system can.
+   *
+   * @param memory begins at a page
+   */
+  boolean populateWrite(MemorySegment memory) {
     try {
-      return (int) madvise.invokeExact(begin, end - begin, MADV_RANDOM) == 0;
+      // Keeps the memory mapped meanwhile: what came to lie there would be written to.
+      return (int) madviseSegment.invokeExact(memory, memory.byteSize(), MADV_POPULATE_WRITE) == 0;
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {
       throw new AssertionError("madvise declares no exception", e);
     }
+  }
+
+  private boolean advise(long from, long to, int advice) {
+    long mask = pageSize - 1L;
+    long begin = from & ~mask;
+    long end = (to + mask) & ~mask;
+    try {
+      return (int) madvise.invokeExact(begin, end - begin, advice) == 0;
+    } catch (RuntimeException | Error e) {
+      throw e;
+    } catch (Throwable e) {
+      throw new AssertionError("madvise declares no exception", e);
+    }
+  }
+
+  /**
+   * Counts pages of a mapping that are in memory.
+   *
+   * @param begin first address
+   * @param end address after the last
+   * @param flags room for one byte per page
+   * @return the number of pages, or -1 if the system does not say
+   */
+  long residentPages(long begin, long end, MemorySegment flags) {
+    long first = begin & ~(pageSize - 1L);
+    int result;
+    try {
+      result = (int) mincore.invokeExact(first, end - first, flags);
+    } catch (RuntimeException | Error e) {
+      throw e;
+    } catch (Throwable e) {
+      throw new AssertionError("mincore declares no exception", e);
+    }
+    if (result != 0) {
+      return -1;
+    }
+    long resident = 0;
+    long pages = (end - first + pageSize - 1) / pageSize;
+    for (long i = 0; i < pages; i++) {
+      resident += flags.get(ValueLayout.JAVA_BYTE, i) & 1;
+    }
+    return resident;
   }
 }

@@ -6,6 +6,12 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Consumer;
+import java.util.function.LongConsumer;
 
 /**
  * Rows in memory outside the heap, zero at first, which can be written.
@@ -15,11 +21,19 @@ import java.util.Optional;
  * a row in it is written. Where native access is denied or the platform is another, the JDK
  * allocates and zeroes it, within the limit of {@code -XX:MaxDirectMemorySize}.
  *
+ * <p>Shards of 2 MiB and more begin at a multiple of 2 MiB, and the system is asked for huge pages:
+ * rows are read at random, so with small pages nearly every row costs a walk through page tables
+ * that no cache holds. It grants them where {@code /sys/kernel/mm/transparent_hugepage/enabled} is
+ * {@code madvise} or {@code always}, as far as it has or can make room; a refusal costs speed only.
+ * A row that is written then brings 2 MiB into being. With {@code defrag} set to {@code madvise},
+ * making room may stall the first writes when memory is fragmented.
+ *
  * <p>Reading, writing and closing may go on at once. A read that meets a write to the same row may
  * see part of it: whoever writes while others read must not care, or must keep them apart.
  */
 public final class RamRowStore implements RowStore {
   private static final long SHARD_BYTES = 4L << 30;
+  private static final long POPULATED_BYTES = 64L << 20;
 
   private final String name;
   private final long rowCount;
@@ -27,6 +41,7 @@ public final class RamRowStore implements RowStore {
   private final int shardShift;
   private final long rowMask;
   private final Arena arena;
+  private final Optional<NativeMemory> os;
   private final MemorySegment[] shards;
 
   private RamRowStore(
@@ -39,6 +54,7 @@ public final class RamRowStore implements RowStore {
     this.name = name;
     this.rowCount = rowCount;
     this.rowBytes = rowBytes;
+    this.os = os;
     shardShift = Long.numberOfTrailingZeros(rowsPerShard);
     rowMask = rowsPerShard - 1;
     long count = ((rowCount - 1) >>> shardShift) + 1;
@@ -104,6 +120,126 @@ public final class RamRowStore implements RowStore {
     return new RamRowStore(name, rowCount, rowBytes, rowsPerShard, os);
   }
 
+  /**
+   * A copy of another store, made by several threads.
+   *
+   * @param source what to copy, under its own name; it stays open
+   * @param threads number of threads, 1 to 256; the memory comes into being near those that run
+   *     them
+   * @param progress told the number of rows copied so far, ascending, by one thread at a time
+   * @return the store, which owns its memory
+   * @throws IllegalArgumentException if the number of threads is out of range
+   * @throws IllegalStateException if the source is closed
+   * @throws EngramException if there is not enough memory, a row cannot be read, or this thread is
+   *     interrupted
+   */
+  public static RamRowStore copyOf(RowStore source, int threads, LongConsumer progress) {
+    return filled(
+        create(source.name(), source.rowCount(), source.rowBytes()),
+        threads,
+        progress,
+        loader -> loader.copy(source));
+  }
+
+  /**
+   * A table from parts of files, read in order by several threads in long reads.
+   *
+   * <p>What is in the page cache is taken from there. What is not is read past it (O_DIRECT), where
+   * the file system can do that: the table would otherwise displace what others need, only to be in
+   * memory twice. Elsewhere it is read through the page cache.
+   *
+   * @param name the table's name, for messages
+   * @param valueBytes value bytes of a row, at least 1; the whole row where scales are not apart
+   * @param scaleBytes scale bytes of a row that are stored apart, 0 if none are
+   * @param parts the parts in the order of their rows, at least one of them with rows; mapped still
+   * @param threads number of threads, 1 to 256; the memory comes into being near those that run
+   *     them
+   * @param progress told the number of rows loaded so far, ascending, by one thread at a time
+   * @return the store, which owns its memory
+   * @throws IllegalArgumentException if the parts do not fit together, or the number of threads is
+   *     out of range
+   * @throws IllegalStateException if a mapping is closed
+   * @throws EngramException if there is not enough memory, a file cannot be read or is shorter than
+   *     its part says, or this thread is interrupted
+   */
+  public static RamRowStore load(
+      String name,
+      int valueBytes,
+      int scaleBytes,
+      List<RowPart> parts,
+      int threads,
+      LongConsumer progress) {
+    RowLayout layout = new RowLayout(name, valueBytes, scaleBytes, parts);
+    return filled(
+        create(name, layout.rowCount(), layout.rowBytes()),
+        threads,
+        progress,
+        loader -> loader.load(layout));
+  }
+
+  private static RamRowStore filled(
+      RamRowStore store, int threads, LongConsumer progress, Consumer<RamLoader> loading) {
+    boolean done = false;
+    try {
+      loading.accept(new RamLoader(store, threads, progress));
+      done = true;
+      return store;
+    } finally {
+      if (!done) {
+        store.close();
+      }
+    }
+  }
+
+  /**
+   * Makes all pages of the table now, by several threads, instead of at the first write of each.
+   * What has been written stays. Where the system cannot do that, nothing happens.
+   *
+   * @param threads number of threads, at least 1; the memory comes into being near those that run
+   *     them
+   * @return whether all pages exist now
+   * @throws IllegalArgumentException if the number of threads is less than 1
+   * @throws IllegalStateException if the store is closed
+   */
+  public boolean populate(int threads) {
+    if (threads < 1) {
+      throw new IllegalArgumentException(name + ": populating with " + threads + " threads");
+    }
+    checkOpen();
+    if (os.isEmpty()) {
+      return false;
+    }
+    AtomicInteger next = new AtomicInteger();
+    AtomicBoolean refused = new AtomicBoolean();
+    int perShard = Math.toIntExact(Math.ceilDiv(shards[0].byteSize(), POPULATED_BYTES));
+    int steps = Math.multiplyExact(perShard, shards.length);
+    try (ExecutorService pool = Executors.newFixedThreadPool(threads)) {
+      for (int t = 0; t < threads; t++) {
+        pool.execute(() -> {
+          int step = next.getAndIncrement();
+          while (step < steps && !refused.get()) {
+            if (!populate(shards[step / perShard], step % perShard * POPULATED_BYTES)) {
+              refused.set(true);
+            }
+            step = next.getAndIncrement();
+          }
+        });
+      }
+    }
+    checkOpen();
+    return !refused.get();
+  }
+
+  private boolean populate(MemorySegment shard, long from) {
+    long bytes = Math.min(POPULATED_BYTES, shard.byteSize() - from);
+    try {
+      return bytes <= 0 || os.orElseThrow().populateWrite(shard.asSlice(from, bytes));
+    } catch (IllegalStateException e) {
+      // Closed meanwhile, which the caller is told.
+      return false;
+    }
+  }
+
   @Override
   public String name() {
     return name;
@@ -142,6 +278,7 @@ public final class RamRowStore implements RowStore {
   public void read(long[] rowIds, int from, int count, MemorySegment out, long outOffset) {
     checkOpen();
     ReadChecks.arguments(this, rowIds, from, count, out, outOffset);
+    boolean interrupted = Thread.currentThread().isInterrupted();
     try {
       long at = outOffset;
       for (int i = from; i < from + count; i++) {
@@ -154,6 +291,7 @@ public final class RamRowStore implements RowStore {
         at += rowBytes;
       }
     } catch (IllegalStateException e) {
+      ReadChecks.forgetInterrupt(interrupted);
       checkOpen();
       throw e;
     }

@@ -4,11 +4,21 @@ package io.engram.store;
 import java.lang.foreign.MemorySegment;
 import java.util.Objects;
 
-/** The parts of the {@link RowStore} contract that are the same for every tier. */
-final class ReadChecks {
+/**
+ * The parts of the {@link RowStore} contract that are the same for every tier, for their authors.
+ */
+public final class ReadChecks {
   private ReadChecks() {}
 
-  static void shape(String name, long rowCount, int rowBytes) {
+  /**
+   * Refuses a table without rows, or with more bytes than 64 bits count.
+   *
+   * @param name the table's name, not null
+   * @param rowCount number of rows
+   * @param rowBytes bytes of a row
+   * @throws IllegalArgumentException if there are no rows, or they have no bytes, or too many
+   */
+  public static void shape(String name, long rowCount, int rowBytes) {
     Objects.requireNonNull(name, "name");
     if (rowCount < 1 || rowBytes < 1) {
       throw new IllegalArgumentException(
@@ -25,7 +35,19 @@ final class ReadChecks {
     }
   }
 
-  static void arguments(
+  /**
+   * Checks the arguments of a read, all but the row ids themselves.
+   *
+   * @param store the store that is read
+   * @param rowIds row ids
+   * @param from index of the first id
+   * @param count number of ids
+   * @param out the output
+   * @param outOffset where in it the first row goes, in bytes
+   * @throws IndexOutOfBoundsException if from and count do not lie in rowIds
+   * @throws IllegalArgumentException if the rows do not fit the output, or it is read-only
+   */
+  public static void arguments(
       RowStore store, long[] rowIds, int from, int count, MemorySegment out, long outOffset) {
     Objects.checkFromIndexSize(from, count, rowIds.length);
     long bytes = (long) count * store.rowBytes();
@@ -46,7 +68,15 @@ final class ReadChecks {
     }
   }
 
-  static IndexOutOfBoundsException rowId(RowStore store, long rowId, int position) {
+  /**
+   * What to throw for a row id that is not one of the table.
+   *
+   * @param store the store that is read
+   * @param rowId the id
+   * @param position its index
+   * @return an exception that names table, id and range
+   */
+  public static IndexOutOfBoundsException rowId(RowStore store, long rowId, int position) {
     return new IndexOutOfBoundsException(
         store.name()
             + ": row id "
@@ -57,7 +87,25 @@ final class ReadChecks {
             + (store.rowCount() - 1));
   }
 
-  static IllegalStateException closed(RowStore store) {
+  /**
+   * What to throw for a read of a closed store.
+   *
+   * @param store the store that is read
+   * @return an exception that names the table
+   */
+  public static IllegalStateException closed(RowStore store) {
     return new IllegalStateException(store.name() + ": the row store is closed");
+  }
+
+  /**
+   * To be called after memory was closed under a read. The JVM stops such a read with an
+   * asynchronous exception, and leaves the thread interrupted as if somebody had interrupted it.
+   *
+   * @param interrupted whether the thread was interrupted before the read
+   */
+  public static void forgetInterrupt(boolean interrupted) {
+    if (!interrupted) {
+      Thread.interrupted();
+    }
   }
 }

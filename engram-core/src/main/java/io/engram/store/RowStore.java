@@ -20,7 +20,11 @@ import java.lang.foreign.MemorySegment;
  *   <li>Reads may run in any number of threads at once, with outputs that do not overlap.
  *   <li>A store may be closed while others read it. Each such read either delivers its rows or
  *       throws {@link IllegalStateException}; the JVM survives. Closing again does nothing.
- *   <li>In the steady state a read allocates nothing on the heap.
+ *   <li>An interrupt of the caller does not disturb a read, and is kept. A remote tier, whose reads
+ *       may take seconds, may end them with an {@link io.engram.EngramException} and says so; the
+ *       interrupt is kept then as well.
+ *   <li>In the steady state a read allocates nothing on the heap. A remote tier may allocate the
+ *       few objects that its client needs for each request, and says so.
  *   <li>A store has at least one row of at least one byte: it is refused when it is made otherwise.
  * </ul>
  *

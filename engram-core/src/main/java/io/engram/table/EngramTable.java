@@ -179,6 +179,86 @@ public final class EngramTable implements AutoCloseable {
    */
   public void gather(
       long[] rowIds, int from, int count, MemorySegment out, long outOffset, Dtype outType) {
+    int outRowBytes = checkOutput(rowIds, from, count, out, outOffset, outType);
+    if (format.name().equals(outType.name())) {
+      store.read(rowIds, from, count, out, outOffset);
+      return;
+    }
+    MemorySegment buffer = staging.take();
+    try {
+      for (int done = 0; done < count; done += rowsPerRead) {
+        int rows = Math.min(rowsPerRead, count - done);
+        store.read(rowIds, from + done, rows, buffer, 0);
+        long at = outOffset + (long) done * outRowBytes;
+        if (out.isNative() && !out.isMapped()) {
+          convert(rowIds, from + done, rows, buffer, 0, out, at, outType);
+        } else {
+          convertInRounds(rowIds, from + done, rows, buffer, 0, buffer, out, at, outType);
+        }
+      }
+    } finally {
+      staging.give(buffer);
+    }
+  }
+
+  /**
+   * Decodes stored rows that were read before, packed: [count, {@link #headDim}].
+   *
+   * @param rowIds their ids, for messages
+   * @param from index of the first id
+   * @param count number of rows; 0 decodes nothing
+   * @param stored the stored rows, packed as {@link RowStore#read} delivers them; native, and not
+   *     that of a mapped file
+   * @param storedOffset where in it the first row starts, in bytes
+   * @param out receives the values; of any kind and alignment
+   * @param outOffset where in it the first value goes, in bytes
+   * @param outType {@link Dtype#F32} or {@link Dtype#BF16}
+   * @throws IndexOutOfBoundsException if from and count do not lie in rowIds, or the rows not in
+   *     the stored memory
+   * @throws IllegalArgumentException if the stored memory is of another kind, the values do not fit
+   *     the output, it is read-only, or the type is another one
+   * @throws IllegalStateException if memory is closed
+   * @throws EngramException if a row has a NaN scale
+   */
+  public void decode(
+      long[] rowIds,
+      int from,
+      int count,
+      MemorySegment stored,
+      long storedOffset,
+      MemorySegment out,
+      long outOffset,
+      Dtype outType) {
+    checkOutput(rowIds, from, count, out, outOffset, outType);
+    if (!stored.isNative() || stored.isMapped()) {
+      throw new IllegalArgumentException(
+          name() + ": stored rows to be decoded lie on the heap or in a mapped file");
+    }
+    int rowBytes = store.rowBytes();
+    Objects.checkFromIndexSize(storedOffset, (long) count * rowBytes, stored.byteSize());
+    if (format.name().equals(outType.name())) {
+      MemorySegment.copy(stored, storedOffset, out, outOffset, (long) count * rowBytes);
+      return;
+    }
+    if (out.isNative() && !out.isMapped()) {
+      convert(rowIds, from, count, stored, storedOffset, out, outOffset, outType);
+      return;
+    }
+    MemorySegment buffer = staging.take();
+    try {
+      convertInRounds(rowIds, from, count, stored, storedOffset, buffer, out, outOffset, outType);
+    } finally {
+      staging.give(buffer);
+    }
+  }
+
+  /**
+   * What gathering and decoding refuse.
+   *
+   * @return bytes of a decoded row
+   */
+  private int checkOutput(
+      long[] rowIds, int from, int count, MemorySegment out, long outOffset, Dtype outType) {
     Objects.checkFromIndexSize(from, count, rowIds.length);
     if (outType != Dtype.F32 && outType != Dtype.BF16) {
       throw new IllegalArgumentException(
@@ -202,31 +282,7 @@ public final class EngramTable implements AutoCloseable {
     if (out.isReadOnly()) {
       throw new IllegalArgumentException(name() + ": the output is read-only");
     }
-    if (format.name().equals(outType.name())) {
-      store.read(rowIds, from, count, out, outOffset);
-      return;
-    }
-    boolean direct = out.isNative() && !out.isMapped();
-    MemorySegment buffer = staging.take();
-    try {
-      long decoded = (long) rowsPerRead * store.rowBytes();
-      for (int done = 0; done < count; done += rowsPerRead) {
-        int read = Math.min(rowsPerRead, count - done);
-        store.read(rowIds, from + done, read, buffer, 0);
-        for (int i = 0; i < read; i += rowsPerRound) {
-          int rows = Math.min(rowsPerRound, read - i);
-          long at = outOffset + (long) (done + i) * outRowBytes;
-          if (direct) {
-            decode(rowIds, from + done + i, rows, buffer, i, out, at, outType);
-          } else {
-            decode(rowIds, from + done + i, rows, buffer, i, buffer, decoded, outType);
-            MemorySegment.copy(buffer, decoded, out, at, (long) rows * outRowBytes);
-          }
-        }
-      }
-    } finally {
-      staging.give(buffer);
-    }
+    return outRowBytes;
   }
 
   /**
@@ -267,7 +323,7 @@ public final class EngramTable implements AutoCloseable {
           int rows = Math.min(rowsPerRound, read - i);
           long at = (long) i * store.rowBytes();
           if (format != RowFormat.F32) {
-            decode(rowIds, from + done + i, rows, buffer, i, buffer, decoded, Dtype.F32);
+            convert(rowIds, from + done + i, rows, buffer, at, buffer, decoded, Dtype.F32);
             at = decoded;
           }
           MemorySegment.copy(
@@ -305,19 +361,39 @@ public final class EngramTable implements AutoCloseable {
     return out;
   }
 
-  /** Decodes rows of a buffer, the first of which is its {@code row}th. */
-  private void decode(
+  /** Decodes into memory that no vector kernel may write, by way of the end of a buffer. */
+  private void convertInRounds(
+      long[] rowIds,
+      int from,
+      int count,
+      MemorySegment stored,
+      long storedAt,
+      MemorySegment buffer,
+      MemorySegment out,
+      long outAt,
+      Dtype outType) {
+    int outRowBytes = headDim * outType.bytes();
+    long decoded = (long) rowsPerRead * store.rowBytes();
+    for (int i = 0; i < count; i += rowsPerRound) {
+      int rows = Math.min(rowsPerRound, count - i);
+      long in = storedAt + (long) i * store.rowBytes();
+      convert(rowIds, from + i, rows, stored, in, buffer, decoded, outType);
+      MemorySegment.copy(
+          buffer, decoded, out, outAt + (long) i * outRowBytes, (long) rows * outRowBytes);
+    }
+  }
+
+  private void convert(
       long[] rowIds,
       int from,
       int rows,
       MemorySegment stored,
-      int row,
+      long storedAt,
       MemorySegment out,
       long outAt,
       Dtype outType) {
     boolean wide = outType == Dtype.F32;
     long values = (long) rows * headDim;
-    long storedAt = (long) row * store.rowBytes();
     switch (format) {
       case F32 -> kernels.f32ToBf16(stored, storedAt, out, outAt, values);
       case BF16 -> kernels.bf16ToF32(stored, storedAt, out, outAt, values);

@@ -48,8 +48,7 @@ class MappedRowStoreTest {
     arena.close();
   }
 
-  private static FileRegion map(Path file, long offset, long bytes, Arena arena)
-      throws IOException {
+  static FileRegion map(Path file, long offset, long bytes, Arena arena) throws IOException {
     try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
       MemorySegment all = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
       return new FileRegion(file, offset, all.asSlice(offset, bytes));
@@ -59,7 +58,7 @@ class MappedRowStoreTest {
   /**
    * Writes rows as a run of values and a run of scales, each after some bytes of something else.
    */
-  private static RowPart part(
+  static RowPart part(
       Path file, byte[][] rows, int valueBytes, int scaleBytes, int before, Arena arena)
       throws IOException {
     byte[] bytes = new byte[2 * before + rows.length * (valueBytes + scaleBytes)];
@@ -137,7 +136,7 @@ class MappedRowStoreTest {
     }
   }
 
-  private static void truncate(Path file, long size) throws IOException {
+  static void truncate(Path file, long size) throws IOException {
     try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
       channel.truncate(size);
     }

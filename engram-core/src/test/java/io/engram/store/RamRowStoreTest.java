@@ -6,19 +6,31 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.engram.EngramException;
 import io.engram.testkit.Seeds;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
+import java.util.function.LongConsumer;
 import java.util.random.RandomGenerator;
+import java.util.stream.LongStream;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Nested;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -204,6 +216,152 @@ class RamRowStoreTest {
       for (long i = 0; i < 16000; i++) {
         assertEquals(0, shard.get(ValueLayout.JAVA_BYTE, i));
       }
+    }
+  }
+
+  /** Rows that were loaded from files. */
+  @Nested
+  class Loaded extends RowStoreContract {
+    @TempDir Path directory;
+
+    private final Arena arena = Arena.ofShared();
+    private int files;
+
+    @AfterEach
+    void unmap() {
+      arena.close();
+    }
+
+    @Override
+    RowStore create(String name, byte[][] rows, int rowBytes, int scaleBytes) throws IOException {
+      int half = rows.length / 2;
+      List<RowPart> parts = new ArrayList<>();
+      for (byte[][] some :
+          List.of(Arrays.copyOfRange(rows, 0, half), Arrays.copyOfRange(rows, half, rows.length))) {
+        Path file = directory.resolve(files++ + ".bin");
+        parts.add(
+            MappedRowStoreTest.part(file, some, rowBytes - scaleBytes, scaleBytes, 13, arena));
+      }
+      return RamRowStore.load(name, rowBytes - scaleBytes, scaleBytes, parts, 3, done -> {});
+    }
+  }
+
+  /** Rows that were copied from another store. */
+  @Nested
+  class Copied extends RowStoreContract {
+    @Override
+    RowStore create(String name, byte[][] rows, int rowBytes, int scaleBytes) {
+      try (RamRowStore source = RamRowStore.create(name, rows.length, rowBytes)) {
+        for (int i = 0; i < rows.length; i++) {
+          source.write(i, 1, MemorySegment.ofArray(rows[i]), 0);
+        }
+        return RamRowStore.copyOf(source, 2, done -> {});
+      }
+    }
+  }
+
+  /** Several steps of the loader, with values and scales apart, by several threads. */
+  @Test
+  void loadingReportsItsProgressAndEveryRow(@TempDir Path directory) throws IOException {
+    byte[][] rows = RowStoreContract.rows(Seeds.random("RamRowStoreTest.loading"), 70_000, 264);
+    try (Arena arena = Arena.ofShared()) {
+      RowPart part = MappedRowStoreTest.part(directory.resolve("t.bin"), rows, 256, 8, 24, arena);
+      List<Long> progress = new ArrayList<>();
+      long[] all = LongStream.range(0, rows.length).toArray();
+      try (RamRowStore store = RamRowStore.load("table", 256, 8, List.of(part), 3, progress::add)) {
+        assertArrayEquals(RowStoreContract.expected(rows, all), RowStoreContract.read(store, all));
+        assertEquals(progress.stream().sorted().toList(), progress);
+        assertEquals(70_000, progress.getLast());
+        assertTrue(progress.size() >= 4, progress::toString);
+        progress.clear();
+        try (RamRowStore copy = RamRowStore.copyOf(store, 2, progress::add)) {
+          assertArrayEquals(RowStoreContract.expected(rows, all), RowStoreContract.read(copy, all));
+        }
+        assertEquals(70_000, progress.getLast());
+      }
+    }
+  }
+
+  @Test
+  void loadingFailsWhole(@TempDir Path directory) throws IOException {
+    byte[][] rows = RowStoreContract.rows(Seeds.random("RamRowStoreTest.failing"), 70_000, 264);
+    Path file = directory.resolve("t.bin");
+    try (Arena arena = Arena.ofShared()) {
+      List<RowPart> parts = List.of(MappedRowStoreTest.part(file, rows, 256, 8, 24, arena));
+      for (int threads : new int[] {0, 257}) {
+        assertThrows(
+            IllegalArgumentException.class,
+            () -> RamRowStore.load("table", 256, 8, parts, threads, done -> {}));
+      }
+      // The end of the loading is when the file becomes shorter.
+      LongConsumer truncating =
+          done -> {
+            try {
+              MappedRowStoreTest.truncate(file, 1 << 20);
+            } catch (IOException e) {
+              throw new UncheckedIOException(e);
+            }
+          };
+      String message =
+          assertThrows(
+                  EngramException.class,
+                  () -> RamRowStore.load("table", 256, 8, parts, 1, truncating))
+              .getMessage();
+      assertTrue(message.contains("t.bin: bytes at "), message);
+      Files.delete(file);
+      assertThrows(
+          EngramException.class, () -> RamRowStore.load("table", 256, 8, parts, 2, done -> {}));
+      Thread.currentThread().interrupt();
+      RamRowStore source = RamRowStore.create("source", 100, 8);
+      assertThrows(EngramException.class, () -> RamRowStore.copyOf(source, 2, done -> {}));
+      assertTrue(Thread.interrupted(), "the interrupt was lost");
+      source.close();
+      assertThrows(IllegalStateException.class, () -> RamRowStore.copyOf(source, 2, done -> {}));
+    }
+  }
+
+  @Test
+  @EnabledOnOs(OS.LINUX)
+  void largeShardsGetHugePages() throws IOException {
+    Path setting = Path.of("/sys/kernel/mm/transparent_hugepage/enabled");
+    assumeTrue(Files.exists(setting), "this system has no huge pages");
+    try (RamRowStore store = RamRowStore.create("huge", 1 << 16, 256, 1 << 15)) {
+      for (MemorySegment shard : store.shards()) {
+        assertEquals(0, shard.address() % NativeMemory.HUGE_PAGE);
+        assertTrue(flags(shard.address()).contains(" hg"), () -> flags(shard.address()));
+      }
+      byte[] row = RowStoreContract.rows(Seeds.random("RamRowStoreTest.huge"), 1, 256)[0];
+      store.write(40_000, 1, MemorySegment.ofArray(row), 0);
+      assertTrue(store.populate(2), "populated");
+      assertArrayEquals(row, RowStoreContract.read(store, 40_000));
+      assertArrayEquals(new byte[256], RowStoreContract.read(store, 39_999));
+      assertThrows(IllegalArgumentException.class, () -> store.populate(0));
+    }
+    RamRowStore closed = RamRowStore.create("closed", 10, 4);
+    closed.close();
+    assertThrows(IllegalStateException.class, () -> closed.populate(1));
+    try (RamRowStore without = RamRowStore.create("t", 10, 4, 8, Optional.empty())) {
+      assertFalse(without.populate(1));
+    }
+  }
+
+  /** The flags of the mapping that an address lies in. */
+  private static String flags(long address) {
+    try {
+      boolean ours = false;
+      for (String line : Files.readAllLines(Path.of("/proc/self/smaps"))) {
+        if (line.matches("[0-9a-f]+-[0-9a-f]+ .*")) {
+          String[] range = line.substring(0, line.indexOf(' ')).split("-", -1);
+          ours =
+              Long.parseUnsignedLong(range[0], 16) <= address
+                  && address < Long.parseUnsignedLong(range[1], 16);
+        } else if (ours && line.startsWith("VmFlags:")) {
+          return line;
+        }
+      }
+      return "no mapping";
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
     }
   }
 }
