@@ -153,6 +153,16 @@ public final class Checkpoint implements AutoCloseable {
   }
 
   /**
+   * How many layers of the backbone come before a layer, whichever way the configuration counts.
+   *
+   * @param layer a layer of the configuration
+   * @return the layer's number, counted from 0
+   */
+  public int layersBefore(int layer) {
+    return dialect.layersBefore(layer);
+  }
+
+  /**
    * Compressed ids, made from the checkpoint's own tokenizer, or its token map, or the identity for
    * a variant that hashes raw ids.
    *
@@ -292,6 +302,21 @@ public final class Checkpoint implements AutoCloseable {
       parts.add(new RowPart(tensors.region(part.values()), part.scales().map(tensors::region)));
     }
     return parts;
+  }
+
+  /**
+   * What the tensors behind {@link #rowParts} are called.
+   *
+   * @param layer a layer of the configuration
+   * @return for each part the tensor of its values, then that of its scales if they are apart
+   * @throws IllegalArgumentException if the layer has no memory
+   */
+  public List<List<String>> tableTensors(int layer) {
+    indexOf(layer);
+    return dialect.tableParts(layer).stream()
+        .map(part ->
+            part.scales().map(s -> List.of(part.values(), s)).orElse(List.of(part.values())))
+        .toList();
   }
 
   /**

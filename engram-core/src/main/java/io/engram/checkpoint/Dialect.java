@@ -44,6 +44,11 @@ interface Dialect {
 
   LayerWeights weights(int layer, Arena arena);
 
+  /** How many layers of the backbone come before a layer: its number, where layers count from 0. */
+  default int layersBefore(int layer) {
+    return layer;
+  }
+
   /** How this layout is called in messages: its configuration keys. */
   String description();
 

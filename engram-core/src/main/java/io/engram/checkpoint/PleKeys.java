@@ -112,6 +112,11 @@ final class PleKeys implements Dialect {
   }
 
   @Override
+  public int layersBefore(int layer) {
+    return layer - 1;
+  }
+
+  @Override
   public Optional<Long> statedRows(int layer) {
     return Optional.empty();
   }
@@ -210,6 +215,6 @@ final class PleKeys implements Dialect {
   }
 
   private String name(int layer, String tensor) {
-    return prefix + "layers." + (layer - 1) + ".ple." + tensor;
+    return prefix + "layers." + layersBefore(layer) + ".ple." + tensor;
   }
 }

@@ -9,6 +9,7 @@ import io.engram.EngramException;
 import io.engram.Tensor;
 import java.io.IOException;
 import java.io.StringWriter;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
@@ -26,6 +27,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.UUID;
 
 /**
@@ -45,7 +47,24 @@ public final class SafetensorsWriter {
   private final Map<String, String> metadata = new LinkedHashMap<>();
 
   private record Entry(
-      String name, Dtype dtype, List<Long> shape, long byteSize, List<MemorySegment> parts) {}
+      String name,
+      Dtype dtype,
+      List<Long> shape,
+      long byteSize,
+      List<MemorySegment> parts,
+      Optional<Bytes> made) {}
+
+  /** Bytes of a tensor that come into being while they are written. */
+  @FunctionalInterface
+  public interface Bytes {
+    /**
+     * Gives some of the bytes. They are asked for in order.
+     *
+     * @param offset position of the first byte in the tensor
+     * @param out takes as many bytes as it has
+     */
+    void read(long offset, MemorySegment out);
+  }
 
   /** A file without tensors so far. */
   public SafetensorsWriter() {}
@@ -92,18 +111,7 @@ public final class SafetensorsWriter {
    *     do not have as many bytes as dtype and shape say
    */
   public SafetensorsWriter add(String name, Dtype dtype, long[] shape, List<MemorySegment> parts) {
-    checkText(name);
-    if (name.equals(SafetensorsHeader.METADATA)) {
-      throw new IllegalArgumentException(name + " is no name for a tensor");
-    }
-    if (shape.length > SafetensorsHeader.MOST_DIMENSIONS) {
-      throw new IllegalArgumentException(
-          Names.quote(name)
-              + " has "
-              + shape.length
-              + " dimensions, expected at most "
-              + SafetensorsHeader.MOST_DIMENSIONS);
-    }
+    checkName(name, shape);
     long bytes = Tensor.byteSize(dtype, shape);
     long found = 0;
     for (MemorySegment part : parts) {
@@ -120,12 +128,57 @@ public final class SafetensorsWriter {
               + " bytes, its parts have "
               + found);
     }
-    List<Long> sizes = Arrays.stream(shape).boxed().toList();
-    if (entries.putIfAbsent(name, new Entry(name, dtype, sizes, bytes, List.copyOf(parts)))
-        != null) {
-      throw new IllegalArgumentException("the tensor " + Names.quote(name) + " is added twice");
+    return add(new Entry(name, dtype, sizes(shape), bytes, List.copyOf(parts), Optional.empty()));
+  }
+
+  /**
+   * Adds a tensor whose bytes are made while they are written, by {@link #write}: one that does not
+   * fit memory and lies nowhere as it is.
+   *
+   * @param name its name, not used before
+   * @param dtype element type
+   * @param shape sizes, outermost first
+   * @param bytes gives the bytes
+   * @return this writer
+   * @throws IllegalArgumentException if the name was used before or cannot be written
+   */
+  public SafetensorsWriter add(String name, Dtype dtype, long[] shape, Bytes bytes) {
+    checkName(name, shape);
+    return add(
+        new Entry(
+            name,
+            dtype,
+            sizes(shape),
+            Tensor.byteSize(dtype, shape),
+            List.of(),
+            Optional.of(bytes)));
+  }
+
+  private SafetensorsWriter add(Entry entry) {
+    if (entries.putIfAbsent(entry.name(), entry) != null) {
+      throw new IllegalArgumentException(
+          "the tensor " + Names.quote(entry.name()) + " is added twice");
     }
     return this;
+  }
+
+  private static List<Long> sizes(long[] shape) {
+    return Arrays.stream(shape).boxed().toList();
+  }
+
+  private static void checkName(String name, long[] shape) {
+    checkText(name);
+    if (name.equals(SafetensorsHeader.METADATA)) {
+      throw new IllegalArgumentException(name + " is no name for a tensor");
+    }
+    if (shape.length > SafetensorsHeader.MOST_DIMENSIONS) {
+      throw new IllegalArgumentException(
+          Names.quote(name)
+              + " has "
+              + shape.length
+              + " dimensions, expected at most "
+              + SafetensorsHeader.MOST_DIMENSIONS);
+    }
   }
 
   private static void checkText(String text) {
@@ -176,8 +229,22 @@ public final class SafetensorsWriter {
             writeFully(channel, buffer(part.asSlice(at, bytes)));
           }
         }
+        if (entry.made().isPresent()) {
+          writeMade(channel, entry.byteSize(), entry.made().get());
+        }
       }
       channel.force(true);
+    }
+  }
+
+  private static void writeMade(FileChannel channel, long byteSize, Bytes made) throws IOException {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment buffer = arena.allocate(CHUNK);
+      for (long at = 0; at < byteSize; at += CHUNK) {
+        MemorySegment chunk = buffer.asSlice(0, Math.min(CHUNK, byteSize - at));
+        made.read(at, chunk);
+        writeFully(channel, chunk.asByteBuffer());
+      }
     }
   }
 
