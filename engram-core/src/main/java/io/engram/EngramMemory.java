@@ -6,6 +6,12 @@ import io.engram.hash.HashLayout;
 import io.engram.hash.Lookback;
 import io.engram.hash.NgramHasher;
 import io.engram.hash.WindowRule;
+import io.engram.prefetch.PrefetchOptions;
+import io.engram.prefetch.PrefetchStatistics;
+import io.engram.prefetch.Prefetcher;
+import io.engram.prefetch.Retrieval;
+import io.engram.stats.FlightEvents;
+import io.engram.stats.MemoryStatistics;
 import io.engram.store.RamRowStore;
 import io.engram.table.EngramTable;
 import io.engram.table.TableInitializer;
@@ -41,15 +47,20 @@ public final class EngramMemory implements AutoCloseable {
 
   private final EngramConfig config;
   private final TokenMap tokenMap;
-  private final Map<Integer, Layer> layers = new LinkedHashMap<>();
+  private final Map<Integer, ServedTable> layers = new LinkedHashMap<>();
   private final Map<Integer, LayerWeights> weights = new ConcurrentHashMap<>();
   private final WeightSource weightSource;
   private final Arena arena = Arena.ofShared();
   private final AtomicBoolean closed = new AtomicBoolean();
   private final Optional<Checkpoint> checkpoint;
+  private final Optional<TableOpener> opener;
   private final ThreadLocal<Scratch> scratch = ThreadLocal.withInitial(Scratch::new);
+  private final Object prefetching = new Object();
+  private final PrefetchOptions prefetchOptions;
+  private volatile Prefetcher prefetcher;
 
-  private record Layer(NgramHasher hasher, EngramTable table) {}
+  /** Null where the constructor failed. */
+  private final FlightEvents events;
 
   @FunctionalInterface
   private interface WeightSource {
@@ -78,19 +89,34 @@ public final class EngramMemory implements AutoCloseable {
 
   @FunctionalInterface
   private interface TableSource {
-    EngramTable open(HashLayout layout);
+    EngramTable open(TierChoice choice, HashLayout layout, Arena arena);
   }
 
   private EngramMemory(
       EngramConfig config,
       TokenMap tokenMap,
+      List<TierChoice> choices,
       TableSource tables,
       WeightSource weightSource,
-      Optional<Checkpoint> checkpoint) {
+      Optional<Checkpoint> checkpoint,
+      Optional<TableOpener> opener,
+      MemoryOptions options) {
     this.config = config;
     this.tokenMap = tokenMap;
     this.weightSource = weightSource;
     this.checkpoint = checkpoint;
+    this.opener = opener;
+    prefetchOptions = options.prefetch();
+    for (int layer : prefetchOptions.timeToLayer().keySet()) {
+      if (!config.layerIds().contains(layer)) {
+        throw new IllegalArgumentException(
+            "prefetch: a time for layer "
+                + layer
+                + ", which has no memory; layers "
+                + config.layerIds()
+                + " have one");
+      }
+    }
     WindowRule window =
         new WindowRule(
             tokenMap.get(config.fillTokenId()),
@@ -99,25 +125,36 @@ public final class EngramMemory implements AutoCloseable {
                 : tokenMap.get(config.boundaryTokenId()),
             config.dead());
     try {
-      for (HashLayout layout : HashLayout.derive(config.hashing())) {
-        EngramTable table = tables.open(layout);
-        LOG.debug(
-            "layer {}: {} rows of {} in {}",
-            layout.layerId(),
-            layout.rowCount(),
-            config.rowFormat(),
-            table.store().getClass().getSimpleName());
-        layers.put(layout.layerId(), new Layer(new NgramHasher(layout, window), table));
+      List<HashLayout> layouts = HashLayout.derive(config.hashing());
+      for (int i = 0; i < layouts.size(); i++) {
+        HashLayout layout = layouts.get(i);
+        TierChoice choice = choices.get(i);
+        EngramTable table = tables.open(choice, layout, arena);
+        LOG.info("{}", choice);
+        try {
+          layers.put(
+              layout.layerId(),
+              new ServedTable(
+                  new NgramHasher(layout, window),
+                  table,
+                  choice,
+                  opener.map(o -> o.files(choice)).orElse(List.of()),
+                  options));
+        } catch (RuntimeException | Error e) {
+          table.close();
+          throw e;
+        }
       }
     } catch (RuntimeException | Error e) {
       close();
       throw e;
     }
+    events = FlightEvents.of(this::statistics);
   }
 
   /**
-   * Opens a released checkpoint in place: tables stay in their files, mapped. Refuses to start
-   * unless vocabulary, moduli, stored buffers, shapes and dtypes all agree with the configuration.
+   * Opens a released checkpoint with {@link MemoryOptions#DEFAULT}: tables stay in their files,
+   * unless they are small.
    *
    * @param directory a directory with {@code config.json}, safetensors, and the tokenizer or token
    *     map where the variant compresses ids
@@ -125,16 +162,50 @@ public final class EngramMemory implements AutoCloseable {
    * @throws EngramFormatException naming the file, or everything that does not fit
    */
   public static EngramMemory open(Path directory) {
+    return open(directory, MemoryOptions.DEFAULT);
+  }
+
+  /**
+   * Opens a released checkpoint. Refuses to start unless vocabulary, moduli, stored buffers, shapes
+   * and dtypes all agree with the configuration.
+   *
+   * @param directory a directory with {@code config.json}, safetensors, and the tokenizer or token
+   *     map where the variant compresses ids
+   * @param options memory to take, and tiers where the user decides them
+   * @return the memory
+   * @throws EngramFormatException naming the file, or everything that does not fit
+   * @throws IllegalArgumentException if the options cannot be met
+   */
+  public static EngramMemory open(Path directory, MemoryOptions options) {
+    return open(directory, options, rows -> {});
+  }
+
+  /**
+   * As {@link #open(Path, MemoryOptions)}, reporting progress: tables that are copied into RAM take
+   * as long as their files take to read.
+   *
+   * @param directory the checkpoint's directory
+   * @param options memory to take, and tiers where the user decides them
+   * @param progress given the number of rows copied so far in all tables
+   * @return the memory
+   * @throws EngramFormatException naming the file, or everything that does not fit
+   * @throws IllegalArgumentException if the options cannot be met
+   */
+  public static EngramMemory open(Path directory, MemoryOptions options, LongConsumer progress) {
     Checkpoint checkpoint = Checkpoint.open(directory);
     try {
       TokenMap map = checkpoint.tokenMap();
       checkpoint.require(map);
+      TableOpener opener = new TableOpener(checkpoint, options, progress);
       return new EngramMemory(
           checkpoint.config(),
           map,
-          layout -> checkpoint.table(layout.layerId()),
+          opener.choices(),
+          opener::open,
           checkpoint::weights,
-          Optional.of(checkpoint));
+          Optional.of(checkpoint),
+          Optional.of(opener),
+          options);
     } catch (RuntimeException | Error e) {
       checkpoint.close();
       throw e;
@@ -151,7 +222,7 @@ public final class EngramMemory implements AutoCloseable {
    * @throws IllegalArgumentException if map and configuration do not fit
    */
   public static EngramMemory create(EngramConfig config, TokenMap tokenMap, long seed) {
-    return create(config, tokenMap, seed, rows -> {});
+    return create(config, tokenMap, seed, MemoryOptions.DEFAULT, rows -> {});
   }
 
   /**
@@ -161,12 +232,17 @@ public final class EngramMemory implements AutoCloseable {
    * @param config the configuration; its row format is F32 or BF16
    * @param tokenMap the ids of the tokenizer in use, of the sizes that the configuration states
    * @param seed seed of tables and weights
+   * @param options prefetch and shadow cache; the tables are in RAM, whatever the budget
    * @param progress given the number of rows filled so far in all tables, on the caller's thread
    * @return the memory
    * @throws IllegalArgumentException if map and configuration do not fit
    */
   public static EngramMemory create(
-      EngramConfig config, TokenMap tokenMap, long seed, LongConsumer progress) {
+      EngramConfig config,
+      TokenMap tokenMap,
+      long seed,
+      MemoryOptions options,
+      LongConsumer progress) {
     if (tokenMap.size() != config.vocabularySize()
         || tokenMap.compressedSize() != config.hashing().vocabularySize()) {
       throw new IllegalArgumentException(
@@ -181,14 +257,22 @@ public final class EngramMemory implements AutoCloseable {
     return new EngramMemory(
         config,
         tokenMap,
-        layout -> {
+        HashLayout.derive(config.hashing()).stream().map(l -> created(config, l)).toList(),
+        (_, layout, _) -> {
           long done = before.getAndAdd(layout.rowCount());
           return newTable(config, layout, seed, rows -> progress.accept(done + rows));
         },
         (layer, arena) ->
             LayerWeights.initial(
                 config.gate(), config.conv(), config.rowWidth(), seed + layer, arena),
-        Optional.empty());
+        Optional.empty(),
+        Optional.empty(),
+        options);
+  }
+
+  private static TierChoice created(EngramConfig config, HashLayout layout) {
+    long bytes = layout.rowCount() * config.rowFormat().rowBytes(config.headDim());
+    return new TierChoice(layout.layerId(), Tier.RAM, bytes, "since it was made there");
   }
 
   private static EngramTable newTable(
@@ -318,9 +402,12 @@ public final class EngramMemory implements AutoCloseable {
       int layer, int[] tokenIds, int from, int count, Lookback past, MemorySegment out) {
     int columns = config.hashing().columns();
     int rows = Math.multiplyExact(count, columns);
+    ServedTable served = layer(layer);
+    long start = System.nanoTime();
     long[] rowIds = scratch.get().rowIds(rows);
     rowIds(layer, tokenIds, from, count, past, rowIds, 0);
-    layer(layer).table().gather(rowIds, 0, rows, out, 0, Dtype.F32);
+    served.table().gather(rowIds, 0, rows, out, 0, Dtype.F32);
+    served.lookups().record(System.nanoTime() - start);
   }
 
   /**
@@ -333,7 +420,107 @@ public final class EngramMemory implements AutoCloseable {
    * @throws EngramException if a row cannot be read
    */
   public float[] lookup(int layer, int... tokenIds) {
-    return layer(layer).table().gather(rowIds(layer, tokenIds));
+    ServedTable served = layer(layer);
+    long start = System.nanoTime();
+    float[] rows = served.table().gather(rowIds(layer, tokenIds));
+    served.lookups().record(System.nanoTime() - start);
+    return rows;
+  }
+
+  /**
+   * The tiers that serve the tables.
+   *
+   * @return one for each layer, in their order, with the reason
+   */
+  public List<TierChoice> tiers() {
+    return layers.values().stream().map(ServedTable::choice).toList();
+  }
+
+  /**
+   * What this memory did since it was opened.
+   *
+   * @return a snapshot
+   */
+  public MemoryStatistics statistics() {
+    Prefetcher known = prefetcher;
+    Optional<PrefetchStatistics> prefetch = Optional.ofNullable(known).map(Prefetcher::statistics);
+    return new MemoryStatistics(
+        layers.values().stream()
+            .map(served -> {
+              int layer = served.choice().layer();
+              return served.statistics(prefetch.map(p -> p.layers().get(layer)));
+            })
+            .toList(),
+        prefetch);
+  }
+
+  /**
+   * Begins to read the rows of a chunk of one sequence, for all layers: see {@link
+   * Prefetcher#prefetch(int[], int, int, Lookback)}.
+   *
+   * @param tokenIds raw ids, or {@link Lookback#DEAD} where the variant allows it; copied
+   * @param past the raw ids before the chunk
+   * @return the rows on their way; close it
+   * @throws IllegalArgumentException naming position and id if an id is out of range, or the
+   *     look-back no longer knows ids that are needed
+   * @throws IllegalStateException if this memory is closed
+   */
+  public Retrieval prefetch(int[] tokenIds, Lookback past) {
+    return prefetch(tokenIds, 0, tokenIds.length, past);
+  }
+
+  /**
+   * Begins to read the rows of a chunk of one sequence, for all layers: see {@link
+   * Prefetcher#prefetch(int[], int, int, Lookback)}.
+   *
+   * @param tokenIds raw ids, or {@link Lookback#DEAD} where the variant allows it; copied
+   * @param from index of the chunk's first id
+   * @param count ids of the chunk, at least 0
+   * @param past the raw ids before the chunk
+   * @return the rows on their way; close it
+   * @throws IllegalArgumentException naming position and id if an id is out of range, or the
+   *     look-back no longer knows ids that are needed
+   * @throws IllegalStateException if this memory is closed
+   */
+  public Retrieval prefetch(int[] tokenIds, int from, int count, Lookback past) {
+    return prefetcher().prefetch(tokenIds, from, count, past);
+  }
+
+  /**
+   * Begins to read the rows of chunks of several sequences as one retrieval: see {@link
+   * Prefetcher#prefetch(int[], int[], List)}.
+   *
+   * @param tokenIds raw ids of all chunks, back to back; copied
+   * @param counts ids of each chunk, together all of tokenIds
+   * @param pasts the raw ids before each chunk
+   * @return the rows on their way, those of one sequence after those of the one before it; close it
+   * @throws IllegalArgumentException if the counts do not add up, there is not one look-back for
+   *     each, an id is out of range, or a look-back no longer knows ids that are needed
+   * @throws IllegalStateException if this memory is closed
+   */
+  public Retrieval prefetch(int[] tokenIds, int[] counts, List<Lookback> pasts) {
+    return prefetcher().prefetch(tokenIds, counts, pasts);
+  }
+
+  private Prefetcher prefetcher() {
+    checkOpen();
+    Prefetcher known = prefetcher;
+    if (known != null) {
+      return known;
+    }
+    synchronized (prefetching) {
+      checkOpen();
+      if (prefetcher == null) {
+        prefetcher =
+            new Prefetcher(
+                tokenMap,
+                layers.values().stream()
+                    .map(l -> new Prefetcher.Layer(l.hasher(), l.table()))
+                    .toList(),
+                prefetchOptions);
+      }
+      return prefetcher;
+    }
   }
 
   /**
@@ -347,6 +534,7 @@ public final class EngramMemory implements AutoCloseable {
   public void checkUnchanged() {
     checkOpen();
     checkpoint.ifPresent(c -> c.tensors().checkUnchanged());
+    opener.ifPresent(TableOpener::checkUnchanged);
   }
 
   private void checkOpen() {
@@ -355,8 +543,8 @@ public final class EngramMemory implements AutoCloseable {
     }
   }
 
-  private Layer layer(int id) {
-    Layer layer = layers.get(id);
+  private ServedTable layer(int id) {
+    ServedTable layer = layers.get(id);
     if (layer == null) {
       throw new IllegalArgumentException(
           "layer " + id + " has no memory; layers " + config.layerIds() + " have one");
@@ -372,7 +560,16 @@ public final class EngramMemory implements AutoCloseable {
     }
     RuntimeException failure = null;
     List<Runnable> parts = new ArrayList<>();
-    layers.values().forEach(l -> parts.add(l.table()::close));
+    if (events != null) {
+      parts.add(events::close);
+    }
+    synchronized (prefetching) {
+      // Before the stores: who is still waiting for rows hears that the memory is closed.
+      if (prefetcher != null) {
+        parts.add(prefetcher::close);
+      }
+    }
+    layers.values().forEach(l -> parts.add(l::close));
     checkpoint.ifPresent(c -> parts.add(c::close));
     parts.add(arena::close);
     for (Runnable part : parts) {

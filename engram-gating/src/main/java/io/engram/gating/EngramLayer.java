@@ -6,6 +6,7 @@ import io.engram.EngramConfig;
 import io.engram.EngramMemory;
 import io.engram.GateConfig;
 import io.engram.LayerWeights;
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
@@ -205,6 +206,51 @@ public final class EngramLayer {
    */
   public INDArray forward(INDArray streams, INDArray rows) {
     return forward(Input.of(streams, rows)).streams();
+  }
+
+  /**
+   * As {@link #forward(INDArray, INDArray)}, on rows as they come from a retrieval: {@code
+   * layer.forward(streams, retrieval.rows(1))}.
+   *
+   * @param streams FLOAT or BFLOAT16 [B, T, S, W], left as it is
+   * @param rows F32, little-endian, [B, T, E]; copied
+   * @return [B, T, S, W]: the new streams, or what the caller adds to them, as {@link
+   *     GateConfig.Residual} says
+   * @throws IllegalArgumentException as {@link #forward(Input)}
+   */
+  public INDArray forward(INDArray streams, MemorySegment rows) {
+    return forward(input(streams, rows)).streams();
+  }
+
+  /**
+   * An input of rows as they come from a retrieval, all tokens live, every sequence at its start.
+   *
+   * @param streams FLOAT or BFLOAT16 [B, T, S, W]
+   * @param rows F32, little-endian, [B, T, E]; copied
+   * @return the input, to which a mask or states can be added
+   * @throws IllegalArgumentException if the streams have another rank, or the rows are not as many
+   */
+  public Input input(INDArray streams, MemorySegment rows) {
+    if (streams.rank() != 4) {
+      throw new IllegalArgumentException(
+          "streams are " + Arrays.toString(streams.shape()) + ", expected [B, T, S, W]");
+    }
+    long[] shape = {streams.size(0), streams.size(1), rowWidth};
+    long bytes = shape[0] * shape[1] * rowWidth * Float.BYTES;
+    if (rows.byteSize() != bytes) {
+      throw new IllegalArgumentException(
+          "rows have "
+              + rows.byteSize()
+              + " bytes, expected "
+              + bytes
+              + " of F32 "
+              + Arrays.toString(shape));
+    }
+    return Input.of(
+        streams,
+        bytes == 0
+            ? Nd4j.create(DataType.FLOAT, shape)
+            : Nd4j.create(rows.toArray(Memory.FLOAT), shape, 'c'));
   }
 
   /**

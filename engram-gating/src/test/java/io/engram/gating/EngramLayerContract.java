@@ -9,11 +9,19 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.engram.ConvConfig;
 import io.engram.Dtype;
+import io.engram.EngramConfig;
+import io.engram.EngramMemory;
 import io.engram.GateConfig;
+import io.engram.MemoryOptions;
 import io.engram.gating.EngramLayer.Engine;
 import io.engram.gating.EngramLayer.Input;
 import io.engram.gating.EngramLayer.Output;
+import io.engram.hash.Lookback;
+import io.engram.prefetch.PrefetchOptions;
+import io.engram.prefetch.Retrieval;
+import io.engram.testkit.Golden;
 import io.engram.testkit.Seeds;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -79,6 +87,40 @@ abstract class EngramLayerContract {
 
   private static float bfloat16Ulp(float value) {
     return Math.scalb(1f, Math.max(Math.getExponent(value), -126) - 7);
+  }
+
+  @Test
+  void retrievedRowsGoInAsTheyAre() {
+    MemoryOptions options =
+        MemoryOptions.builder()
+            .prefetch(PrefetchOptions.defaults().withVerify(true))
+            .memoryBudget(1 << 27)
+            .build();
+    try (EngramMemory memory = EngramMemory.open(Golden.path("v41_mini"), options)) {
+      EngramConfig config = memory.config();
+      int[] tokens = {413, 420, 263, 415};
+      INDArray streams =
+          Nd4j.rand(DataType.FLOAT, 1, 4, config.gate().streams(), config.gate().width());
+      try (Retrieval retrieval = memory.prefetch(tokens, Lookback.start())) {
+        for (int id : config.layerIds()) {
+          EngramLayer layer = EngramLayer.load(memory, id, engine());
+          INDArray rows =
+              Nd4j.createFromArray(memory.lookup(id, tokens)).reshape(1, 4, config.rowWidth());
+          assertEquals(layer.forward(streams, rows), layer.forward(streams, retrieval.rows(id)));
+          MemorySegment less = retrieval.rows(id).asSlice(4);
+          assertThrows(IllegalArgumentException.class, () -> layer.forward(streams, less));
+          assertThrows(
+              IllegalArgumentException.class,
+              () -> layer.forward(streams.reshape(4, -1), retrieval.rows(id)));
+        }
+      }
+      INDArray none =
+          Nd4j.create(DataType.FLOAT, 1, 0, config.gate().streams(), config.gate().width());
+      try (Retrieval retrieval = memory.prefetch(new int[0], Lookback.start())) {
+        assertEquals(
+            0, EngramLayer.load(memory, 1, engine()).forward(none, retrieval.rows(1)).length());
+      }
+    }
   }
 
   // --- random layers --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import com.google.gson.GsonBuilder;
 import io.engram.Dtype;
 import io.engram.EngramConfig;
 import io.engram.EngramMemory;
+import io.engram.MemoryOptions;
 import io.engram.gating.ConvState;
 import io.engram.gating.GateCall;
 import io.engram.gating.GateKernel;
@@ -177,7 +178,7 @@ final class DemoCommand implements Callable<Integer> {
     Stopwatch watch = Stopwatch.start();
     EngramMemory memory;
     try (Progress progress = Progress.start("Filling the table", rows, "rows")) {
-      memory = EngramMemory.create(config, map, SEED, progress::reached);
+      memory = EngramMemory.create(config, map, SEED, MemoryOptions.DEFAULT, progress::reached);
     }
     watch.stop();
     long bytes = rows * config.rowFormat().rowBytes(config.headDim());
