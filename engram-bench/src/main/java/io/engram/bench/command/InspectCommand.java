@@ -6,7 +6,10 @@ import io.engram.EngramConfig;
 import io.engram.checkpoint.Checkpoint;
 import io.engram.checkpoint.TensorInfo;
 import io.engram.hash.HashLayout;
+import io.engram.packed.PackedFile;
+import io.engram.packed.PackedTable;
 import java.io.PrintWriter;
+import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -26,7 +29,9 @@ import picocli.CommandLine.Spec;
     sortOptions = false,
     description = "Shows the memory of a checkpoint, layer by layer. Reads headers only.")
 final class InspectCommand implements Callable<Integer> {
-  @Parameters(paramLabel = "DIR", description = "A checkpoint directory.")
+  @Parameters(
+      paramLabel = "DIR",
+      description = "A checkpoint directory; or a packed row file, or a directory that holds some.")
   private Path directory;
 
   @Option(names = "--json", description = "Prints the same as JSON.")
@@ -37,6 +42,9 @@ final class InspectCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     PrintWriter out = spec.commandLine().getOut();
+    if (PackedPaths.isPacked(directory)) {
+      return inspectPacked(out);
+    }
     try (Checkpoint checkpoint = Checkpoint.open(directory)) {
       EngramConfig config = checkpoint.config();
       Map<String, Object> facts = new LinkedHashMap<>();
@@ -67,6 +75,39 @@ final class InspectCommand implements Callable<Integer> {
       } else {
         print(out, checkpoint, config, layers);
       }
+    }
+    return 0;
+  }
+
+  private int inspectPacked(PrintWriter out) {
+    List<Map<String, Object>> all = new ArrayList<>();
+    try (Arena arena = Arena.ofShared()) {
+      for (PackedTable table : PackedPaths.open(List.of(directory), arena)) {
+        for (PackedFile file : table.files()) {
+          Map<String, Object> facts = new LinkedHashMap<>();
+          facts.put("file", file.path().toString());
+          facts.put("layer", file.identity().layer());
+          facts.put("shard", file.shard() + " of " + file.shards());
+          facts.put("rows", file.rowCount());
+          facts.put("tableRows", file.identity().rowCount());
+          facts.put("rowFormat", file.identity().format().name());
+          facts.put("headDim", file.identity().headDim());
+          facts.put("rowBytes", file.identity().rowBytes());
+          facts.put("bytes", file.size());
+          facts.put("layout", file.identity().layoutDigest());
+          facts.put("content", file.identity().contentDigest().orElseThrow());
+          facts.put("madeFrom", file.source());
+          all.add(facts);
+        }
+      }
+    }
+    if (json) {
+      out.println(new Gson().toJson(all));
+      return 0;
+    }
+    for (Map<String, Object> facts : all) {
+      facts.forEach((name, value) ->
+          out.printf("%-10s %s%n", name, value instanceof Long n ? "%,d".formatted(n) : value));
     }
     return 0;
   }

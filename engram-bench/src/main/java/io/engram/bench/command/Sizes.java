@@ -2,12 +2,39 @@
 package io.engram.bench.command;
 
 import java.util.Locale;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** Numbers for people. */
 final class Sizes {
   private static final String[] UNITS = {"B", "kB", "MB", "GB", "TB"};
 
+  private static final Pattern SIZE =
+      Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([kmgt]?)(i?)b?", Pattern.CASE_INSENSITIVE);
+
   private Sizes() {}
+
+  /**
+   * A size as people write it: a number and B, kB, MB, GB or TB (decimal), or KiB, MiB, GiB or TiB.
+   * The B may be left out.
+   *
+   * @throws IllegalArgumentException if it is none, saying what one looks like
+   */
+  static long parse(String text) {
+    Matcher parts = SIZE.matcher(text.strip());
+    if (!parts.matches()) {
+      throw new IllegalArgumentException(
+          "\"" + text + "\" is no size; expected one such as 500MB, 24GB or 1.5GiB");
+    }
+    String prefix = parts.group(2).toUpperCase(Locale.ROOT);
+    int power = prefix.isEmpty() ? 0 : "KMGT".indexOf(prefix) + 1;
+    double unit = parts.group(3).isEmpty() ? 1000 : 1024;
+    double bytes = Double.parseDouble(parts.group(1)) * Math.pow(unit, power);
+    if (bytes < 1 || bytes > 1e18) {
+      throw new IllegalArgumentException(text + " is out of range");
+    }
+    return (long) bytes;
+  }
 
   /** Decimal units, as disks are sold and tables are quoted. */
   static String bytes(long bytes) {

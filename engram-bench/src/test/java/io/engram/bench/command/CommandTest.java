@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import io.engram.checkpoint.Checkpoint;
 import io.engram.checkpoint.Safetensors;
 import io.engram.testkit.Golden;
 import io.engram.vocab.TokenMapFile;
@@ -17,11 +18,14 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import picocli.CommandLine;
 
 class CommandTest {
   @TempDir Path directory;
@@ -30,8 +34,13 @@ class CommandTest {
     return Files.writeString(directory.resolve("tokens.txt"), ids);
   }
 
+  private static List<String> subcommands() {
+    return new CommandLine(new EngramCommand())
+        .getSubcommands().keySet().stream().filter(name -> !name.equals("help")).toList();
+  }
+
   @ParameterizedTest
-  @ValueSource(strings = {"demo", "compress", "hash", "lookup", "forward", "inspect", "verify"})
+  @MethodSource("subcommands")
   void helpNamesTheSubcommandAndItsOptions(String subcommand) {
     Run run = Run.of(subcommand, "--help");
     assertEquals(0, run.exitCode());
@@ -181,6 +190,122 @@ class CommandTest {
     assertTrue(run.out().contains("1 of "), run.out());
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"v41_mini", "qwen_mini", "demo_mini"})
+  void convertPacksTablesAndTakesThemBack(String name) {
+    String checkpoint = Golden.path(name).toString();
+    Path rows = directory.resolve("rows");
+    Run first = Run.of("convert", checkpoint, "--into", rows.toString(), "--json");
+    assertEquals(0, first.exitCode(), first.err());
+    JsonArray layers = JsonParser.parseString(first.out()).getAsJsonArray();
+    assertEquals(2, layers.size());
+    Run again = Run.of("convert", checkpoint, "--into", rows.toString());
+    assertTrue(again.out().contains("was there already"), again.out() + again.err());
+    Run anew = Run.of("convert", checkpoint, "--into", rows.toString(), "--replace", "--json");
+    assertEquals(
+        layers.get(0).getAsJsonObject().get("contentDigest"),
+        JsonParser.parseString(anew.out())
+            .getAsJsonArray()
+            .get(0)
+            .getAsJsonObject()
+            .get("contentDigest"));
+    Run verified = Run.of("verify", rows.toString(), "--against", checkpoint);
+    assertEquals(0, verified.exitCode(), verified.out() + verified.err());
+    assertTrue(verified.out().contains("6 checks, all hold"), verified.out());
+    Run inspected = Run.of("inspect", rows.toString());
+    assertTrue(
+        inspected
+            .out()
+            .contains(layers.get(1).getAsJsonObject().get("contentDigest").getAsString()),
+        inspected.out() + inspected.err());
+    Path back = directory.resolve("back.safetensors");
+    Run taken = Run.of("convert", "--back", rows.toString(), "--output", back.toString());
+    assertEquals(0, taken.exitCode(), taken.err());
+    try (Arena arena = Arena.ofConfined();
+        Checkpoint opened = Checkpoint.open(Golden.path(name))) {
+      Safetensors tensors = Safetensors.open(back, arena);
+      for (int layer : opened.config().layerIds()) {
+        for (String tensor : opened.tableTensors(layer).stream().flatMap(List::stream).toList()) {
+          assertEquals(
+              -1, opened.tensors().region(tensor).bytes().mismatch(tensors.region(tensor).bytes()));
+        }
+      }
+    }
+  }
+
+  @Test
+  void convertDividesAmongDirectories() {
+    String checkpoint = Golden.path("qwen_mini").toString();
+    String a = directory.resolve("a").toString();
+    String b = directory.resolve("b").toString();
+    Run run = Run.of("convert", checkpoint, "--layer", "3", "--shards", "3", "--into", a + "," + b);
+    assertEquals(0, run.exitCode(), run.err());
+    assertTrue(Files.exists(Path.of(a, "layer-3-shard-2-of-3.rows")));
+    assertTrue(Files.exists(Path.of(b, "layer-3-shard-1-of-3.rows")));
+    assertEquals(0, Run.of("verify", a, b, "--against", checkpoint).exitCode());
+    assertFailed("shard 1 of 3 is missing", Run.of("verify", a));
+    Run wrongTable = Run.of("verify", a, b, "--against", Golden.path("demo_mini").toString());
+    assertEquals(1, wrongTable.exitCode(), wrongTable.out());
+    Run many =
+        Run.of(
+            "convert", checkpoint, "--layer", "1", "--shards", "20", "--into", a, "--threads", "1");
+    assertEquals(0, many.exitCode(), many.err());
+  }
+
+  @Test
+  void verifyFindsDamagedPackedRows() throws IOException {
+    try (Stream<Path> files = Files.list(Golden.path("v41_mini"))) {
+      for (Path file : files.toList()) {
+        Files.copy(file, directory.resolve(file.getFileName()));
+      }
+    }
+    Run converted = Run.of("convert", directory.toString());
+    assertEquals(0, converted.exitCode(), converted.err());
+    Run beside = Run.of("verify", directory.toString());
+    assertTrue(beside.out().contains("layer-5.rows, of this table"), beside.out());
+    Path rows = directory.resolve("engram-rows").resolve("layer-5.rows");
+    byte[] bytes = Files.readAllBytes(rows);
+    bytes[5000] ^= 1;
+    Files.write(rows, bytes);
+    Run damaged = Run.of("verify", rows.toString());
+    assertEquals(1, damaged.exitCode());
+    assertTrue(damaged.out().contains("(rows 0 to 7463) is damaged"), damaged.out());
+    assertFailed(
+        "is damaged",
+        Run.of(
+            "convert",
+            "--back",
+            rows.toString(),
+            "--output",
+            directory.resolve("no.safetensors").toString()));
+    Files.move(
+        rows.resolveSibling("layer-1.rows"),
+        rows,
+        java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+    Run wrong = Run.of("verify", directory.toString());
+    assertEquals(1, wrong.exitCode());
+    assertTrue(wrong.out().contains("layer: expected 5, found 1"), wrong.out());
+  }
+
+  @Test
+  void convertRefusesOptionsThatDoNotGoTogether() {
+    String checkpoint = Golden.path("v41_mini").toString();
+    for (String[] wrong :
+        new String[][] {
+          {"convert"},
+          {"convert", checkpoint, "--back"},
+          {"convert", checkpoint, "--output", "f"},
+          {"convert", checkpoint, "--shards", "0"},
+          {"convert", checkpoint, checkpoint},
+          {"convert", checkpoint, "--into", "a,b"},
+          {"convert", checkpoint, "--back", "--output", "f", "--replace"},
+          {"convert", checkpoint, "--threads", "0"},
+          {"verify", checkpoint, "--against", checkpoint}
+        }) {
+      assertEquals(2, Run.of(wrong).exitCode(), () -> String.join(" ", wrong));
+    }
+  }
+
   @Test
   void inspectNamesEveryTensorOfTheMemory() {
     Run run = Run.of("inspect", Golden.path("qwen_mini").toString());
@@ -297,5 +422,30 @@ class CommandTest {
     assertFailed(
         "has no tokenizer.json",
         Run.of("demo", "--checkpoint", Golden.path("qwen_mini").toString()));
+  }
+
+  @Test
+  void benchPrefetchShowsEachTier() {
+    Run run =
+        Run.of(
+            "bench",
+            "prefetch",
+            "--slots",
+            "500",
+            "--tokens",
+            "1,4",
+            "--rounds",
+            "3",
+            "--blocks",
+            "16",
+            "--block-millis",
+            "0.05",
+            "--tiers",
+            "ram,mapped,buffered,drive");
+    assertEquals(0, run.exitCode(), run.err());
+    for (String tier : List.of("ram", "mapped", "buffered", "drive")) {
+      assertEquals(
+          2, run.out().lines().filter(line -> line.startsWith(tier + " ")).count(), run.out());
+    }
   }
 }
