@@ -13,6 +13,9 @@ import io.engram.prefetch.PrefetchOptions;
 import io.engram.prefetch.PrefetchStatistics;
 import io.engram.prefetch.Prefetcher;
 import io.engram.prefetch.Retrieval;
+import io.engram.redis.RedisOptions;
+import io.engram.redis.RedisRowStore;
+import io.engram.redis.RedisTables;
 import io.engram.store.DirectReads;
 import io.engram.store.DirectRowStore;
 import io.engram.store.FileRegion;
@@ -20,6 +23,7 @@ import io.engram.store.MappedRowStore;
 import io.engram.store.RowPart;
 import io.engram.store.RowStore;
 import io.engram.table.RowFormat;
+import io.engram.table.TableIdentity;
 import io.engram.vocab.TokenMap;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -117,7 +121,9 @@ final class BenchPrefetchCommand implements Callable<Integer> {
     /** A file read past the page cache. */
     UNCACHED,
     /** Memory, after a wait as long as the drive that is described takes. */
-    DRIVE
+    DRIVE,
+    /** A server: see {@code --redis}. */
+    REDIS
   }
 
   @Option(
@@ -133,6 +139,13 @@ final class BenchPrefetchCommand implements Callable<Integer> {
       description =
           "Where the tables' files are made, and deleted; by default that for temporary files.")
   private Path directory;
+
+  @Option(
+      names = "--redis",
+      paramLabel = "URI",
+      description =
+          "A Redis or Valkey server for the tier redis: the tables are published there and deleted.")
+  private String redis;
 
   @Option(
       names = "--latency-us",
@@ -238,6 +251,9 @@ final class BenchPrefetchCommand implements Callable<Integer> {
           spec.commandLine(),
           "--tokens, --rounds and --drive-rows must be at least 1, --slots 2, --blocks 16");
     }
+    if (redis == null && Arrays.asList(tiers).contains(Rows.REDIS)) {
+      throw new ParameterException(spec.commandLine(), "the tier redis needs --redis URI");
+    }
     EngramConfig config =
         EngramConfig.paper().slotsPerHead(slots).rowFormat(RowFormat.BF16).build();
     int ids = config.hashing().vocabularySize();
@@ -264,7 +280,11 @@ final class BenchPrefetchCommand implements Callable<Integer> {
         Map<Integer, RowStore> stores = new LinkedHashMap<>();
         try {
           for (int layer : config.layerIds()) {
-            stores.put(layer, store(tier, memory.table(layer).store(), arena));
+            stores.put(
+                layer,
+                tier == Rows.REDIS
+                    ? published(memory, layer)
+                    : store(tier, memory.table(layer).store(), arena));
           }
           for (int count : tokens) {
             MemorySegment out = arena.allocate((long) count * config.rowWidth() * Float.BYTES);
@@ -273,6 +293,11 @@ final class BenchPrefetchCommand implements Callable<Integer> {
           }
         } finally {
           stores.values().stream().filter(store -> tier != Rows.RAM).forEach(RowStore::close);
+          if (tier == Rows.REDIS) {
+            try (RedisTables tables = RedisTables.connect(RedisOptions.of(redis))) {
+              stores.keySet().forEach(layer -> tables.unpublish(name(layer)));
+            }
+          }
         }
       }
     }
@@ -317,6 +342,19 @@ final class BenchPrefetchCommand implements Callable<Integer> {
                 result.get("prefetch ms"),
                 result.get("prefetch +%"),
                 result.get("layer 1")));
+  }
+
+  private static String name(int layer) {
+    return "engram-bench-" + ProcessHandle.current().pid() + "." + layer;
+  }
+
+  private RowStore published(EngramMemory memory, int layer) {
+    RedisOptions options = RedisOptions.of(redis);
+    TableIdentity identity = TableIdentity.of(memory.layout(layer), memory.table(layer));
+    try (RedisTables tables = RedisTables.connect(options)) {
+      tables.publisher(name(layer), identity, memory.table(layer).store()).publish();
+    }
+    return RedisRowStore.open(options, name(layer), identity);
   }
 
   private RowStore store(Rows tier, RowStore source, Arena arena) throws IOException {

@@ -8,6 +8,10 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import io.engram.redis.RedisOptions;
+import io.engram.redis.RedisRowStore;
+import io.engram.redis.RedisServers;
+import io.engram.redis.RedisTables;
 import io.engram.store.RowStore;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
@@ -77,6 +81,52 @@ class SoakTest {
     assertEquals(0, report.wrong(), report::toString);
     assertTrue(report.reopened() > tiers.size() && report.rows() > 0, report::toString);
     assertNothingIsLeft(files, threads);
+  }
+
+  /** A real server with the table, whose client comes and goes as the other tiers do. */
+  private static Serving redis(TableFiles table, RedisServers servers) throws IOException {
+    RedisOptions options = RedisOptions.of(servers.uri(0));
+    try (Serving.Opened source = Serving.ALL.getFirst().open(table);
+        RedisTables tables = RedisTables.connect(options)) {
+      tables.publisher("soak", table.identity(), source.store()).publish();
+    }
+    return new Serving(
+        "redis",
+        Set.of(Serving.Trait.OWN_COPY),
+        (rows, parts, arena) -> RedisRowStore.open(options, "soak", rows.identity()));
+  }
+
+  @Test
+  void rowsOfAServerAreRightWhileItsReadersComeAndGo() throws Exception {
+    TableFiles table = table(800);
+    try (RedisServers servers = RedisServers.standalone()) {
+      Soak.Report report =
+          new Soak(table, List.of(redis(table, servers)), Soak.seed("SoakTest.rowsOfAServer"))
+              .run(4, 4, 0.5, 10);
+      assertEquals(0, report.wrong(), report::toString);
+      assertTrue(report.reopened() > 1 && report.rows() > 0, report::toString);
+    }
+  }
+
+  @Test
+  @Tag("long")
+  void memoryStaysFlatBesideAServer() throws Exception {
+    double seconds = Integer.getInteger("engram.soak.seconds", 600);
+    TableFiles table = table(16_000);
+    try (RedisServers servers = RedisServers.standalone()) {
+      List<Serving> tiers = List.of(redis(table, servers));
+      new Soak(table, tiers, 1).run(2, 4, 0.5, 10);
+      Soak.Report report =
+          new Soak(table, tiers, Soak.seed("SoakTest.besideAServer"))
+              .run(seconds, Integer.getInteger("engram.soak.threads", 8), 2, 5);
+      double warmUp = seconds / 4;
+      report.series().values().forEach(s -> System.out.println(s.report(warmUp)));
+      System.out.println(report);
+      assertEquals(0, report.wrong());
+      assertAll(
+          report.series().values().stream()
+              .map(s -> () -> assertTrue(s.flat(warmUp), s.report(warmUp))));
+    }
   }
 
   /** What a closed store started or opened ends with it, or shortly after. */

@@ -136,6 +136,17 @@ record TableFiles(List<Path> files, RowPattern pattern, HashLayout layout) {
     return done;
   }
 
+  /** Which table this is; its rows have not been read. */
+  TableIdentity identity() {
+    return new TableIdentity(
+        layout.layerId(),
+        RowFormat.FP8_BLOCK32,
+        pattern.valueBytes(),
+        rowCount(),
+        TableIdentity.layoutDigest(layout),
+        Optional.empty());
+  }
+
   /** The table in packed files beside its own, made if they are not there. */
   List<Path> packed(int shards) {
     Path first = files.getFirst();
@@ -143,14 +154,7 @@ record TableFiles(List<Path> files, RowPattern pattern, HashLayout layout) {
         IntStream.range(0, shards)
             .mapToObj(i -> first.resolveSibling("packed" + i + "of" + shards + ".engram"))
             .toList();
-    TableIdentity identity =
-        new TableIdentity(
-            layout.layerId(),
-            RowFormat.FP8_BLOCK32,
-            pattern.valueBytes(),
-            rowCount(),
-            TableIdentity.layoutDigest(layout),
-            Optional.empty());
+    TableIdentity identity = identity();
     if (!targets.stream().allMatch(Files::exists)) {
       try (Arena arena = Arena.ofShared();
           RowStore store =
