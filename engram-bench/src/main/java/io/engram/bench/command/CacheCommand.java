@@ -52,7 +52,8 @@ final class CacheCommand implements Callable<Integer> {
     @Override
     public Long convert(String value) {
       try {
-        return Sizes.parse(value.matches("(?i)\\d+[kmg]") ? value + "iB" : value);
+        String unit = value.matches("\\d+") ? "B" : value.matches("(?i)\\d+[kmg]") ? "iB" : "";
+        return Sizes.parse(value + unit);
       } catch (IllegalArgumentException e) {
         throw new TypeConversionException(e.getMessage());
       }

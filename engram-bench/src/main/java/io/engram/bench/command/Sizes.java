@@ -10,13 +10,13 @@ final class Sizes {
   private static final String[] UNITS = {"B", "kB", "MB", "GB", "TB"};
 
   private static final Pattern SIZE =
-      Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([kmgt]?)(i?)b?", Pattern.CASE_INSENSITIVE);
+      Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*(?:([kmgt])(i?)b?|b)", Pattern.CASE_INSENSITIVE);
 
   private Sizes() {}
 
   /**
    * A size as people write it: a number and B, kB, MB, GB or TB (decimal), or KiB, MiB, GiB or TiB.
-   * The B may be left out.
+   * The B may be left out after a letter.
    *
    * @throws IllegalArgumentException if it is none, saying what one looks like
    */
@@ -26,9 +26,9 @@ final class Sizes {
       throw new IllegalArgumentException(
           "\"" + text + "\" is no size; expected one such as 500MB, 24GB or 1.5GiB");
     }
-    String prefix = parts.group(2).toUpperCase(Locale.ROOT);
-    int power = prefix.isEmpty() ? 0 : "KMGT".indexOf(prefix) + 1;
-    double unit = parts.group(3).isEmpty() ? 1000 : 1024;
+    String prefix = parts.group(2);
+    int power = prefix == null ? 0 : "KMGT".indexOf(prefix.toUpperCase(Locale.ROOT)) + 1;
+    double unit = prefix == null || parts.group(3).isEmpty() ? 1000 : 1024;
     double bytes = Double.parseDouble(parts.group(1)) * Math.pow(unit, power);
     if (bytes < 1 || bytes > 1e18) {
       throw new IllegalArgumentException(text + " is out of range");
