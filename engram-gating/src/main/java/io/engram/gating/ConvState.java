@@ -266,20 +266,29 @@ public final class ConvState {
     return capacity;
   }
 
+  /** Puts the vector of one of the new positions into place. */
+  @FunctionalInterface
+  interface Source {
+    /**
+     * Writes a vector.
+     *
+     * @param index which: the first of the given ones is 0
+     * @param out where to
+     * @param from index of its first element
+     */
+    void write(int index, float[] out, int from);
+  }
+
   /**
    * Moves on by some positions.
    *
    * @param count number of positions
-   * @param vectors [n, channels]: vectors of positions
-   * @param first index of the vector of the first of the last {@code given} positions
-   * @param given how many of the last positions have a vector there: all, or as many as it keeps
+   * @param source has their vectors; asked only for those that are kept
    */
-  void append(int count, float[] vectors, int first, int given) {
-    int kept = Math.min(given, capacity);
+  void append(int count, Source source) {
     long end = position + count;
-    for (int back = kept; back > 0; back--) {
-      System.arraycopy(
-          vectors, (first + given - back) * channels, ring, offset(end - back), channels);
+    for (int index = Math.max(0, count - capacity); index < count; index++) {
+      source.write(index, ring, offset(position + index));
     }
     position = end;
     oldest = Math.max(oldest, end - capacity);

@@ -32,12 +32,14 @@ public final class GateKernel {
   private static final int KEPT = 64;
 
   private final PreparedLayer layer;
+  private final PackedProjection projection;
   private final GateLoops loops;
   private final int maxWorkers;
   private final ArrayBlockingQueue<GateRun> idle = new ArrayBlockingQueue<>(KEPT);
 
   private GateKernel(PreparedLayer layer, GateLoops loops, int maxWorkers) {
     this.layer = layer;
+    this.projection = new PackedProjection(layer, loops);
     this.loops = loops;
     this.maxWorkers = maxWorkers;
   }
@@ -119,7 +121,7 @@ public final class GateKernel {
       }
       GateRun run = idle.poll();
       if (run == null) {
-        run = new GateRun(layer, loops, maxWorkers);
+        run = new GateRun(layer, projection, loops, maxWorkers);
       }
       try {
         run.forward(call);

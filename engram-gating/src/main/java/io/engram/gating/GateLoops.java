@@ -2,11 +2,12 @@
 package io.engram.gating;
 
 import io.engram.hash.kernel.KernelChoice;
+import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandles;
 
 /**
- * The inner loops of the gate, on heap arrays alone: whatever the memory of a caller is, mapped
- * files included, it is copied before a vector load sees it.
+ * The inner loops of the gate, on heap arrays and on anonymous memory of our own: whatever the
+ * memory of a caller is, mapped files included, it is copied before a vector load sees it.
  *
  * <p>Element-wise loops give the same bits in both twins. Sums give the same bits for the same
  * arguments whatever else is computed in the same call, so that a token's result does not depend on
@@ -29,22 +30,90 @@ interface GateLoops {
   /** float32 to bfloat16, to nearest even. */
   void narrow(float[] x, short[] out, int count);
 
-  /** Length of the scratch of a sum: those of a tile of 16, in vectors of up to 16 lanes. */
-  int LANES = 16 * 16;
+  /** Length of the scratch of a sum: three vectors of up to 16 lanes. */
+  int LANES = 3 * 16;
+
+  /** Tokens that {@link #tile} multiplies together. */
+  int TOKENS = 4;
+
+  /** Panels that {@link #row} multiplies together. */
+  int PANELS = 4;
+
+  /** Outputs of one panel of weights in float32. */
+  int panelWidth();
+
+  /** Outputs of one panel of weights in double precision. */
+  int doublePanelWidth();
 
   /**
-   * out[t * rows + r] = sum over e of panel[r * width + e] * x[t * width + e], for a few rows r and
-   * any number of tokens t. Partial sums are in float32 and added up in double precision: what is
-   * lost there would be magnified by the gate's square root.
+   * A piece of a product: {@link #TOKENS} tokens, the outputs of one panel, some of the summands.
+   * out[t * stride + o] = sum over k of x[xFrom + k * TOKENS + t] * w[k, o], on top of what is
+   * there if {@code add}.
    *
-   * @param lanes scratch, at least {@link #LANES} long
+   * <p>Each output is one chain of float32 additions over k, the same in {@link #row}: a token's
+   * sum does not depend on the tokens beside it.
+   *
+   * @param x tokens side by side, [depth, TOKENS]
+   * @param panel F32 [depth, panelWidth], native byte order, anonymous memory
+   * @param at where the panel begins, in bytes
    */
-  void multiply(
-      float[] panel, int rows, float[] x, int tokens, int width, double[] out, float[] lanes);
+  void tile(
+      float[] x,
+      int xFrom,
+      MemorySegment panel,
+      long at,
+      int depth,
+      float[] out,
+      int outFrom,
+      int stride,
+      boolean add);
 
-  /** The same with partial sums in double precision. */
-  void multiply(
-      double[] panel, int rows, double[] x, int tokens, int width, double[] out, double[] lanes);
+  /**
+   * The same for one token and {@link #PANELS} panels: out[p * panelWidth + o] = sum over k of
+   * x[xFrom + k] * w[p, k, o].
+   *
+   * @param panelBytes from one panel to the next
+   */
+  void row(
+      float[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add);
+
+  /** {@link #tile} in double precision, on a panel of doubles. */
+  void tile(
+      double[] x,
+      int xFrom,
+      MemorySegment panel,
+      long at,
+      int depth,
+      double[] out,
+      int outFrom,
+      int stride,
+      boolean add);
+
+  /** {@link #row} in double precision, on panels of doubles. */
+  void row(
+      double[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      double[] out,
+      int outFrom,
+      boolean add);
+
+  /** BF16 to F32, both in anonymous memory in native byte order. */
+  void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
+
+  /** BF16 to doubles, both in anonymous memory in native byte order. */
+  void bf16ToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
 
   /**
    * The three sums of a gate, in double precision: sums[0] = x . x, sums[1] = y . y, sums[2] = x .
@@ -77,6 +146,19 @@ interface GateLoops {
       float factor,
       float[] w,
       int wFrom,
+      float[] out,
+      int outFrom,
+      int count);
+
+  /** out[i] += x[i] * factor * w[i] * tap[i], multiplied from the left. */
+  void addTap(
+      float[] x,
+      int xFrom,
+      float factor,
+      float[] w,
+      int wFrom,
+      float[] tap,
+      int tapFrom,
       float[] out,
       int outFrom,
       int count);

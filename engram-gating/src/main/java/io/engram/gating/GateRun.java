@@ -10,28 +10,39 @@ import java.util.List;
 
 /**
  * One forward at a time, with the scratch that it needs. Tokens of all sequences are worked off in
- * blocks, so that a weight is read once for a whole block; inside a block each phase is a loop over
- * independent items: rows of the projection, then tokens, then tokens again for the convolution.
+ * blocks, so that a weight is read once for a whole block. Inside a block each phase is a loop over
+ * independent items:
+ *
+ * <ul>
+ *   <li>the tokens are laid out for the product;
+ *   <li>a group of outputs of all tokens is computed and, while it is in cache, taken into the sums
+ *       of the gate: keys are never written to memory;
+ *   <li>the sums become gates;
+ *   <li>each stream of a token gets its convolution, its memory and its residual in one pass.
+ * </ul>
  *
  * <p>A token's sums never depend on the block or the thread it falls to.
  */
 final class GateRun {
   /** Tokens of a block: enough that reading the weights costs little beside using them. */
-  static final int BLOCK = 64;
-
-  /** Rows of the projection that are multiplied together. */
-  private static final int PANEL = 4;
+  static final int BLOCK = 128;
 
   private static final int CHECKED_AT_ONCE = 16;
 
   /** Multiplications below which waking another thread costs more than it brings. */
   private static final long PARALLEL_WORK = 1 << 20;
 
+  /** Sums of a gate: key * key, stream * stream, key * stream * weight. */
+  private static final int SUMS = 3;
+
   private final PreparedLayer layer;
+  private final PackedProjection projection;
   private final GateFunction function;
   private final GateLoops loops;
   private final int maxWorkers;
+  private final Workers crew;
   private final Local[] locals;
+  private final int groups;
 
   /** The sequence's past where the caller keeps none: only for a sequence longer than a block. */
   private final ConvState ownState;
@@ -39,9 +50,11 @@ final class GateRun {
   /** Made once, for a lambda made at each call would be garbage. */
   private final Workers.Body checkItem = this::checkItem;
 
+  private final Workers.Body layOutItem = this::layOutItem;
   private final Workers.Body projectItem = this::projectItem;
   private final Workers.Body gateItem = this::gateItem;
-  private final Workers.Body convolveItem = this::convolveItem;
+  private final Workers.Body writeItem = this::writeItem;
+  private final ConvState.Source normedSource = this::normed;
 
   // The call.
   private GateCall call;
@@ -52,52 +65,71 @@ final class GateRun {
   // The block: its first token and size, counted over all sequences.
   private int first;
   private int count;
+
+  /** The token that {@link #normed} counts from. */
+  private int appended;
+
+  /** [count / 4, rowWidth, 4], then the rest one by one; one of the two. */
   private float[] x = {};
+
   private double[] doubles = {};
-  private float[] keysAndValue = {};
+
+  /** [count, streams, groups, SUMS]. */
+  private double[] keySums = {};
+
+  /** [count, groups]: squares of the value. */
+  private double[] valueSums = {};
+
+  /** [count, width]. */
+  private float[] values = {};
+
+  /** [count, streams]. */
   private float[] gates = {};
-  private float[] normed = {};
+
+  /** [count, streams]: what makes of a value its normalised memory, the norm's weight apart. */
+  private float[] factors = {};
 
   /** Scratch of one worker. */
   private static final class Local {
-    final float[] panel;
-    final short[] shorts;
-    final double[] doublePanel;
-    final double[] products;
+    final PackedProjection.Scratch panels;
+    final float[] fours;
+    final float[] products;
+    final double[] doubleProducts;
     final float[] input;
     final float[] out;
-    final double[] sums = new double[3];
-    final float[] lanes = new float[GateLoops.LANES];
-    final double[] doubleLanes = new double[GateLoops.LANES];
+    final short[] shorts;
+    final double[] sums = new double[SUMS];
+    final double[] lanes = new double[GateLoops.LANES];
 
-    Local(PreparedLayer layer, boolean inDouble) {
+    Local(PreparedLayer layer, PackedProjection projection) {
       int wide = Math.max(layer.rowWidth, layer.channels);
-      panel = new float[PANEL * layer.rowWidth];
-      shorts = new short[Math.max(panel.length, wide)];
-      doublePanel = new double[inDouble ? panel.length : 0];
-      products = new double[PANEL * BLOCK];
+      panels = projection.scratch();
+      fours = new float[GateLoops.TOKENS * layer.rowWidth];
+      products = new float[BLOCK * projection.groupWidth()];
+      doubleProducts = new double[layer.inDouble() ? products.length : 0];
       input = new float[wide];
-      out = new float[layer.channels];
+      out = new float[layer.gate.width()];
+      shorts = new short[wide];
     }
   }
 
-  GateRun(PreparedLayer layer, GateLoops loops, int maxWorkers) {
+  GateRun(PreparedLayer layer, PackedProjection projection, GateLoops loops, int maxWorkers) {
     this.layer = layer;
+    this.projection = projection;
     this.function = new GateFunction(layer.gate);
     this.loops = loops;
     this.maxWorkers = maxWorkers;
+    this.crew = new Workers(maxWorkers);
     this.locals = new Local[maxWorkers];
-    this.locals[0] = new Local(layer, inDouble());
+    this.locals[0] = new Local(layer, projection);
+    this.groups = projection.groups();
     this.ownState = layer.conv.map(c -> ConvState.start(layer.gate, c, 0)).orElse(null);
-  }
-
-  private boolean inDouble() {
-    return layer.gate.rounding() == GateConfig.Rounding.BF16;
   }
 
   /** Computes a call whose memory and states have been checked. */
   void forward(GateCall call) {
     this.call = call;
+    crew.begin();
     try {
       live = call.live().orElse(null);
       workers = shared(call) ? maxWorkers : 1;
@@ -108,14 +140,14 @@ final class GateRun {
         block();
       }
     } finally {
+      crew.end();
       this.call = null;
       live = null;
     }
   }
 
   private boolean shared(GateCall call) {
-    return Memory.isShared(layer.projection)
-        && Memory.isShared(call.rows())
+    return Memory.isShared(call.rows())
         && Memory.isShared(call.streams())
         && Memory.isShared(call.out())
         && (live == null || Memory.isShared(live));
@@ -143,7 +175,7 @@ final class GateRun {
       if (isLive(token)) {
         readRow(token, local);
         boolean good = loops.finite(local.input, 0, layer.rowWidth);
-        readStreams(token, local);
+        readStreams(token, 0, layer.channels, local);
         if (!good || !loops.finite(local.input, 0, layer.channels)) {
           refused = true;
         }
@@ -164,7 +196,7 @@ final class GateRun {
             "rows hold " + local.input[i] + where + ", element " + i);
       }
     }
-    readStreams(token, local);
+    readStreams(token, 0, layer.channels, local);
     int width = layer.gate.width();
     for (int i = 0; i < layer.channels; i++) {
       if (!Float.isFinite(local.input[i])) {
@@ -181,173 +213,282 @@ final class GateRun {
   }
 
   private void block() {
-    project(call.rows());
-    gates = atLeast(gates, BLOCK, layer.gate.streams());
-    if (layer.conv.isPresent()) {
-      normed = atLeast(normed, BLOCK, layer.channels);
+    int streams = layer.gate.streams();
+    int width = layer.rowWidth;
+    if (layer.inDouble()) {
+      doubles = atLeast(doubles, count, width);
+    } else {
+      x = atLeast(x, count, width);
     }
-    parallel(count, 8L * count * layer.channels, gateItem);
+    keySums = atLeast(keySums, count, streams * groups * SUMS);
+    valueSums = atLeast(valueSums, count, groups);
+    values = atLeast(values, count, layer.gate.width());
+    gates = atLeast(gates, count, streams);
+    factors = atLeast(factors, count, streams);
+    long elements = (long) count * layer.channels;
+    parallel(Math.ceilDiv(count, GateLoops.TOKENS), 2L * count * width, layOutItem);
+    parallel((streams + 1) * groups, (long) count * layer.outputs * width, projectItem);
+    parallel(count, 64L * count * streams, gateItem);
     if (call.gates().isPresent()) {
-      int streams = layer.gate.streams();
       long at = (long) first * streams * Float.BYTES;
       MemorySegment.copy(gates, 0, call.gates().get(), Memory.FLOAT, at, count * streams);
     }
+    parallel(count, (layer.conv.isPresent() ? 24 : 8) * elements, writeItem);
     if (layer.conv.isPresent()) {
-      parallel(count, 16L * count * layer.channels, convolveItem);
       advance();
     }
   }
 
   // --- projection -----------------------------------------------------------------------------
 
-  /** Keys and value of a block of tokens: [count, outputs], valid until the next call. */
-  float[] project(MemorySegment rows, int from, int tokens) {
-    first = from;
-    count = tokens;
-    workers = maxWorkers;
-    project(rows);
-    return keysAndValue;
-  }
-
-  private void project(MemorySegment rows) {
+  /** Lays out four tokens, or what is left of the last four. */
+  private void layOutItem(int worker, int item) {
+    float[] rows = locals[worker].fours;
     int width = layer.rowWidth;
-    x = atLeast(x, count, width);
-    for (int n = 0; n < count; n++) {
-      if (isLive(first + n)) {
-        MemorySegment.copy(
-            rows, Memory.FLOAT, (long) (first + n) * width * Float.BYTES, x, n * width, width);
+    int token = item * GateLoops.TOKENS;
+    int tokens = Math.min(GateLoops.TOKENS, count - token);
+    for (int t = 0; t < tokens; t++) {
+      if (isLive(first + token + t)) {
+        long at = (long) (first + token + t) * width * Float.BYTES;
+        MemorySegment.copy(call.rows(), Memory.FLOAT, at, rows, t * width, width);
       } else {
-        Arrays.fill(x, n * width, (n + 1) * width, 0);
+        Arrays.fill(rows, t * width, (t + 1) * width, 0);
       }
     }
-    if (inDouble()) {
-      int values = count * width;
-      if (doubles.length < values) {
-        doubles = new double[values];
-      }
-      for (int i = 0; i < values; i++) {
-        doubles[i] = x[i];
+    int to = token * width;
+    boolean together = tokens == GateLoops.TOKENS;
+    for (int k = 0; together && k < width; k++) {
+      for (int t = 0; t < GateLoops.TOKENS; t++, to++) {
+        put(to, rows[t * width + k]);
       }
     }
-    keysAndValue = atLeast(keysAndValue, count, layer.outputs);
-    parallel(
-        (layer.outputs + PANEL - 1) / PANEL, (long) count * layer.outputs * width, projectItem);
+    for (int i = 0; !together && i < tokens * width; i++) {
+      put(to + i, rows[i]);
+    }
   }
 
+  private void put(int at, float value) {
+    if (layer.inDouble()) {
+      doubles[at] = value;
+    } else {
+      x[at] = value;
+    }
+  }
+
+  /** One group of outputs of one stream's key, or of the value. */
   private void projectItem(int worker, int item) {
     Local local = locals[worker];
-    int output = item * PANEL;
-    int rows = Math.min(PANEL, layer.outputs - output);
-    int width = layer.rowWidth;
-    layer.readProjection(output, rows, local.shorts, local.panel);
-    if (inDouble()) {
-      for (int i = 0; i < rows * width; i++) {
-        local.doublePanel[i] = local.panel[i];
+    int section = item / groups;
+    int group = item % groups;
+    multiply(item, local);
+    int stride = projection.groupWidth();
+    int columns = projection.columns(group);
+    int column = group * stride;
+    if (section == layer.gate.streams()) {
+      for (int n = 0; n < count; n++) {
+        System.arraycopy(
+            local.products, n * stride, values, n * layer.gate.width() + column, columns);
+        valueSums[n * groups + group] =
+            layer.conv.isPresent()
+                ? loops.sumOfSquares(local.products, n * stride, columns, local.lanes)
+                : 0;
       }
-      loops.multiply(
-          local.doublePanel, rows, doubles, count, width, local.products, local.doubleLanes);
+      return;
+    }
+    int channel = section * layer.gate.width() + column;
+    for (int n = 0; n < count; n++) {
+      if (isLive(first + n)) {
+        readStreams(first + n, channel, columns, local);
+        loops.gateSums(
+            local.products,
+            n * stride,
+            local.input,
+            0,
+            layer.normWeight,
+            channel,
+            columns,
+            local.sums,
+            local.lanes);
+        int at = ((n * layer.gate.streams() + section) * groups + group) * SUMS;
+        System.arraycopy(local.sums, 0, keySums, at, SUMS);
+      }
+    }
+  }
+
+  /** The products of one item with their biases, rounded: {@code local.products}. */
+  private void multiply(int item, Local local) {
+    int stride = projection.groupWidth();
+    int columns = projection.columns(item % groups);
+    int output = item / groups * layer.gate.width() + item % groups * stride;
+    if (layer.inDouble()) {
+      projection.multiply(item, doubles, count, local.panels, local.doubleProducts);
     } else {
-      loops.multiply(local.panel, rows, x, count, width, local.products, local.lanes);
+      projection.multiply(item, x, count, local.panels, local.products);
+    }
+    if (!layer.inDouble() && layer.bias == null) {
+      return;
     }
     for (int n = 0; n < count; n++) {
-      for (int r = 0; r < rows; r++) {
-        double sum = local.products[n * rows + r];
-        if (layer.bias != null) {
-          sum += layer.bias[output + r];
-        }
-        keysAndValue[n * layer.outputs + output + r] =
-            inDouble() ? Bfloat16.round(sum) : (float) sum;
+      for (int c = 0; c < columns; c++) {
+        float bias = layer.bias == null ? 0 : layer.bias[output + c];
+        int at = n * stride + c;
+        local.products[at] =
+            layer.inDouble()
+                ? Bfloat16.round(local.doubleProducts[at] + bias)
+                : local.products[at] + bias;
       }
     }
+  }
+
+  /** Keys and value of one block of tokens as the gate sees them, [tokens, outputs], for tests. */
+  float[] keysAndValue(GateCall rowsOnly) {
+    call = rowsOnly;
+    first = 0;
+    count = rowsOnly.sequences() * rowsOnly.tokens();
+    if (layer.inDouble()) {
+      doubles = atLeast(doubles, count, layer.rowWidth);
+    } else {
+      x = atLeast(x, count, layer.rowWidth);
+    }
+    for (int item = 0; item * GateLoops.TOKENS < count; item++) {
+      layOutItem(0, item);
+    }
+    float[] all = new float[count * layer.outputs];
+    int stride = projection.groupWidth();
+    for (int item = 0; item < (layer.gate.streams() + 1) * groups; item++) {
+      multiply(item, locals[0]);
+      int output = item / groups * layer.gate.width() + item % groups * stride;
+      for (int n = 0; n < count; n++) {
+        System.arraycopy(
+            locals[0].products,
+            n * stride,
+            all,
+            n * layer.outputs + output,
+            projection.columns(item % groups));
+      }
+    }
+    call = null;
+    return all;
   }
 
   // --- gate -----------------------------------------------------------------------------------
 
+  /** The gates of one token and, before a convolution, the norms of gate * value. */
   private void gateItem(int worker, int n) {
     int streams = layer.gate.streams();
-    int width = layer.gate.width();
-    int token = first + n;
-    boolean isLive = isLive(token);
-    Local local = locals[worker];
-    int keys = n * layer.outputs;
-    int value = keys + layer.channels;
-    if (isLive) {
-      readStreams(token, local);
+    boolean isLive = isLive(first + n);
+    double meanSquare = 0;
+    for (int g = 0; g < groups; g++) {
+      meanSquare += valueSums[n * groups + g];
     }
+    meanSquare /= layer.gate.width();
     for (int s = 0; s < streams; s++) {
       float gate = 0;
       if (isLive) {
-        loops.gateSums(
-            keysAndValue,
-            keys + s * width,
-            local.input,
-            s * width,
-            layer.normWeight,
-            s * width,
-            width,
-            local.sums,
-            local.doubleLanes);
-        gate = function.gate(local.sums[0], local.sums[1], local.sums[2]);
+        double keys = 0;
+        double queries = 0;
+        double dot = 0;
+        int at = (n * streams + s) * groups * SUMS;
+        for (int g = 0; g < groups; g++, at += SUMS) {
+          keys += keySums[at];
+          queries += keySums[at + 1];
+          dot += keySums[at + 2];
+        }
+        gate = function.gate(keys, queries, dot);
       }
       gates[n * streams + s] = gate;
-    }
-    if (layer.conv.isPresent()) {
-      normalise(n, value, local);
-    } else {
-      write(token, n, local, false);
+      if (layer.conv.isPresent()) {
+        // The mean square of gate * value is that of the value times the gate's square, so that
+        // one sum serves all streams.
+        double square = (double) gate * gate * meanSquare;
+        factors[n * streams + s] = (float) (gate / Math.sqrt(square + layer.conv.get().normEps()));
+      }
     }
   }
 
-  /**
-   * The norm of gate * value for each stream. Its mean square is the square of the gate times that
-   * of the value, so one sum serves all streams.
-   */
-  private void normalise(int n, int value, Local local) {
+  /** The normalised memory of a token: what a state keeps. */
+  private void normed(int index, float[] out, int from) {
+    int n = appended + index;
     int streams = layer.gate.streams();
     int width = layer.gate.width();
-    double meanSquare = loops.sumOfSquares(keysAndValue, value, width, local.doubleLanes) / width;
-    double eps = layer.conv.orElseThrow().normEps();
     for (int s = 0; s < streams; s++) {
-      double gate = gates[n * streams + s];
-      float factor = (float) (gate / Math.sqrt(gate * gate * meanSquare + eps));
       loops.scale(
-          keysAndValue,
-          value,
-          factor,
+          values,
+          n * width,
+          factors[n * streams + s],
           layer.convFactor,
           s * width,
-          normed,
-          n * layer.channels + s * width,
+          out,
+          from + s * width,
           width);
     }
   }
 
-  // --- convolution ----------------------------------------------------------------------------
+  // --- convolution and residual ---------------------------------------------------------------
 
-  private void convolveItem(int worker, int n) {
+  /** One token: for each stream SiLU(convolution) + gate * value, and the stream itself. */
+  private void writeItem(int worker, int n) {
     Local local = locals[worker];
-    ConvConfig conv = layer.conv.orElseThrow();
     int token = first + n;
+    int width = layer.gate.width();
+    for (int s = 0; s < layer.gate.streams(); s++) {
+      Arrays.fill(local.out, 0, width, 0);
+      if (layer.conv.isPresent()) {
+        convolve(token, n, s, local.out);
+        loops.silu(local.out, 0, width);
+      }
+      float gate = gates[n * layer.gate.streams() + s];
+      if (gate != 0) {
+        loops.addScaled(values, n * width, gate, local.out, 0, width);
+      }
+      float[] result = local.out;
+      if (layer.gate.residual() == GateConfig.Residual.IN_PLACE) {
+        readStreams(token, s * width, width, local);
+        result = local.input;
+        loops.addScaled(local.out, 0, 1, result, 0, width);
+      }
+      Memory.write(
+          loops,
+          result,
+          width,
+          local.shorts,
+          call.out(),
+          call.dtype(),
+          (long) token * layer.channels + (long) s * width);
+    }
+  }
+
+  private void convolve(int token, int n, int s, float[] out) {
+    ConvConfig conv = layer.conv.orElseThrow();
+    int streams = layer.gate.streams();
+    int width = layer.gate.width();
     int sequence = token / call.tokens();
     int inBlock = token - Math.max(sequence * call.tokens(), first);
     ConvState past = past(sequence);
-    Arrays.fill(local.out, 0);
     for (int k = 0; k < conv.kernelSize(); k++) {
       int back = (conv.kernelSize() - 1 - k) * conv.dilation();
-      int tap = k * layer.channels;
+      int tap = k * layer.channels + s * width;
       if (back <= inBlock) {
-        int from = (n - back) * layer.channels;
-        loops.addProduct(normed, from, layer.taps, tap, local.out, 0, layer.channels);
+        int m = n - back;
+        loops.addTap(
+            values,
+            m * width,
+            factors[m * streams + s],
+            layer.convFactor,
+            s * width,
+            layer.taps,
+            tap,
+            out,
+            0,
+            width);
       } else if (past != null) {
         long position = past.position() + inBlock - back;
         if (position >= 0) {
-          loops.addProduct(
-              past.ring(), past.offset(position), layer.taps, tap, local.out, 0, layer.channels);
+          int at = past.offset(position) + s * width;
+          loops.addProduct(past.ring(), at, layer.taps, tap, out, 0, width);
         }
       }
     }
-    loops.silu(local.out, 0, layer.channels);
-    write(token, n, local, true);
   }
 
   /** What came before this block in a sequence, or null at its start. */
@@ -366,52 +507,17 @@ final class GateRun {
     int sequence = first / tokens;
     for (int from = first; from < end; sequence++) {
       int to = Math.min((sequence + 1) * tokens, end);
-      if (!states.isEmpty()) {
-        states.get(sequence).append(to - from, normed, from - first, to - from);
-      } else {
-        if (from == sequence * tokens) {
-          ownState.reset();
-        }
-        ownState.append(to - from, normed, from - first, to - from);
+      ConvState state = states.isEmpty() ? ownState : states.get(sequence);
+      if (states.isEmpty() && from == sequence * tokens) {
+        state.reset();
       }
+      appended = from - first;
+      state.append(to - from, normedSource);
       from = to;
     }
   }
 
   // --- memory ---------------------------------------------------------------------------------
-
-  /**
-   * Writes the result of a token: gate * value for each stream, on top of what {@code local.out}
-   * holds if {@code add}, and of the streams where the layer writes in place.
-   */
-  private void write(int token, int n, Local local, boolean add) {
-    int streams = layer.gate.streams();
-    int width = layer.gate.width();
-    if (!add) {
-      Arrays.fill(local.out, 0);
-    }
-    for (int s = 0; s < streams; s++) {
-      float gate = gates[n * streams + s];
-      if (gate != 0) {
-        loops.addScaled(
-            keysAndValue, n * layer.outputs + layer.channels, gate, local.out, s * width, width);
-      }
-    }
-    float[] result = local.out;
-    if (layer.gate.residual() == GateConfig.Residual.IN_PLACE) {
-      readStreams(token, local);
-      result = local.input;
-      loops.addScaled(local.out, 0, 1, result, 0, layer.channels);
-    }
-    Memory.write(
-        loops,
-        result,
-        layer.channels,
-        local.shorts,
-        call.out(),
-        call.dtype(),
-        (long) token * layer.channels);
-  }
 
   private boolean isLive(int token) {
     return live == null || live.get(ValueLayout.JAVA_BYTE, token) != 0;
@@ -422,29 +528,35 @@ final class GateRun {
     MemorySegment.copy(call.rows(), Memory.FLOAT, at, local.input, 0, layer.rowWidth);
   }
 
-  private void readStreams(int token, Local local) {
+  /** Some channels of a token's streams: {@code local.input}. */
+  private void readStreams(int token, int channel, int channels, Local local) {
     Memory.read(
         loops,
         call.streams(),
         call.dtype(),
-        (long) token * layer.channels,
+        (long) token * layer.channels + channel,
         local.shorts,
         local.input,
-        layer.channels);
+        channels);
   }
 
   private void parallel(int items, long work, Workers.Body body) {
     int wanted = work < PARALLEL_WORK ? 1 : workers;
     for (int i = 1; i < wanted; i++) {
       if (locals[i] == null) {
-        locals[i] = new Local(layer, inDouble());
+        locals[i] = new Local(layer, projection);
       }
     }
-    Workers.forEach(wanted, items, body);
+    crew.forEach(wanted, items, body);
   }
 
   private static float[] atLeast(float[] array, int vectors, int width) {
     int size = Math.multiplyExact(vectors, width);
     return array.length >= size ? array : new float[size];
+  }
+
+  private static double[] atLeast(double[] array, int vectors, int width) {
+    int size = Math.multiplyExact(vectors, width);
+    return array.length >= size ? array : new double[size];
   }
 }

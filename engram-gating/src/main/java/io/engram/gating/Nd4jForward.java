@@ -365,12 +365,19 @@ final class Nd4jForward implements EngramLayer.Forward {
     Nd4j.exec(new Swish(sum, sum));
     for (int i = 0; i < states.size(); i++) {
       int kept = (int) Math.min(tokens, states.get(i).capacity());
-      float[] last = {};
-      if (kept > 0) {
-        INDArrayIndex range = NDArrayIndex.interval(history + tokens - kept, history + tokens);
-        last = padded.get(NDArrayIndex.point(i), range, all()).dup('c').data().asFloat();
-      }
-      states.get(i).append((int) tokens, last, 0, kept);
+      INDArrayIndex range = NDArrayIndex.interval(history + tokens - kept, history + tokens);
+      float[] last =
+          kept == 0
+              ? new float[0]
+              : padded.get(NDArrayIndex.point(i), range, all()).dup('c').data().asFloat();
+      int firstKept = (int) tokens - kept;
+      states
+          .get(i)
+          .append(
+              (int) tokens,
+              (index, out, from) ->
+                  System.arraycopy(
+                      last, (index - firstKept) * layer.channels, out, from, layer.channels));
     }
     return sum;
   }

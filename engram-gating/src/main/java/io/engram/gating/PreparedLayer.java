@@ -96,6 +96,11 @@ final class PreparedLayer {
     return values;
   }
 
+  /** Whether products are summed in double precision, then rounded once. */
+  boolean inDouble() {
+    return gate.rounding() == GateConfig.Rounding.BF16;
+  }
+
   /** A NaN among the weights would spread to every token without a word. */
   private void checkProjection() {
     float[] row = new float[rowWidth];

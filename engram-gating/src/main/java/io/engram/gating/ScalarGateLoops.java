@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.gating;
 
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
 /** The gate's loops in plain Java. */
 final class ScalarGateLoops implements GateLoops {
+  /** Outputs of a panel: as many chains of additions as hide the latency of one. */
+  private static final int PANEL = 8;
+
   @Override
   public boolean finite(float[] x, int from, int count) {
     // Zero for a finite number, NaN for the others: one test for all instead of one for each.
@@ -28,16 +34,58 @@ final class ScalarGateLoops implements GateLoops {
   }
 
   @Override
-  public void multiply(
-      float[] panel, int rows, float[] x, int tokens, int width, double[] out, float[] lanes) {
-    for (int t = 0; t < tokens; t++) {
-      for (int r = 0; r < rows; r++) {
-        out[t * rows + r] = dot(panel, r * width, x, t * width, width);
-      }
+  public int panelWidth() {
+    return PANEL;
+  }
+
+  @Override
+  public int doublePanelWidth() {
+    return PANEL;
+  }
+
+  @Override
+  public void tile(
+      float[] x,
+      int xFrom,
+      MemorySegment panel,
+      long at,
+      int depth,
+      float[] out,
+      int outFrom,
+      int stride,
+      boolean add) {
+    for (int t = 0; t < TOKENS; t++) {
+      chains(x, xFrom + t, TOKENS, panel, at, depth, out, outFrom + t * stride, add);
     }
   }
 
-  private static double dot(float[] a, int i, float[] b, int j, int count) {
+  @Override
+  public void row(
+      float[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add) {
+    for (int p = 0; p < PANELS; p++) {
+      chains(x, xFrom, 1, panels, at + p * panelBytes, depth, out, outFrom + p * PANEL, add);
+    }
+  }
+
+  /** One token and one panel: as many sums at once as outputs. */
+  private static void chains(
+      float[] x,
+      int xFrom,
+      int step,
+      MemorySegment panel,
+      long at,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add) {
     float s0 = 0;
     float s1 = 0;
     float s2 = 0;
@@ -46,53 +94,115 @@ final class ScalarGateLoops implements GateLoops {
     float s5 = 0;
     float s6 = 0;
     float s7 = 0;
-    int e = 0;
-    for (; e <= count - 8; e += 8) {
-      s0 += a[i + e] * b[j + e];
-      s1 += a[i + e + 1] * b[j + e + 1];
-      s2 += a[i + e + 2] * b[j + e + 2];
-      s3 += a[i + e + 3] * b[j + e + 3];
-      s4 += a[i + e + 4] * b[j + e + 4];
-      s5 += a[i + e + 5] * b[j + e + 5];
-      s6 += a[i + e + 6] * b[j + e + 6];
-      s7 += a[i + e + 7] * b[j + e + 7];
+    for (int k = 0; k < depth; k++) {
+      float value = x[xFrom + k * step];
+      long w = at + (long) k * (PANEL * Float.BYTES);
+      s0 += value * panel.get(ValueLayout.JAVA_FLOAT, w);
+      s1 += value * panel.get(ValueLayout.JAVA_FLOAT, w + Float.BYTES);
+      s2 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 2 * Float.BYTES);
+      s3 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 3 * Float.BYTES);
+      s4 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 4 * Float.BYTES);
+      s5 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 5 * Float.BYTES);
+      s6 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 6 * Float.BYTES);
+      s7 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 7 * Float.BYTES);
     }
-    float tail = 0;
-    for (; e < count; e++) {
-      tail += a[i + e] * b[j + e];
-    }
-    return (((double) s0 + s4) + ((double) s2 + s6))
-        + (((double) s1 + s5) + ((double) s3 + s7))
-        + tail;
+    out[outFrom] = add ? out[outFrom] + s0 : s0;
+    out[outFrom + 1] = add ? out[outFrom + 1] + s1 : s1;
+    out[outFrom + 2] = add ? out[outFrom + 2] + s2 : s2;
+    out[outFrom + 3] = add ? out[outFrom + 3] + s3 : s3;
+    out[outFrom + 4] = add ? out[outFrom + 4] + s4 : s4;
+    out[outFrom + 5] = add ? out[outFrom + 5] + s5 : s5;
+    out[outFrom + 6] = add ? out[outFrom + 6] + s6 : s6;
+    out[outFrom + 7] = add ? out[outFrom + 7] + s7 : s7;
   }
 
   @Override
-  public void multiply(
-      double[] panel, int rows, double[] x, int tokens, int width, double[] out, double[] lanes) {
-    for (int t = 0; t < tokens; t++) {
-      for (int r = 0; r < rows; r++) {
-        out[t * rows + r] = dot(panel, r * width, x, t * width, width);
-      }
+  public void tile(
+      double[] x,
+      int xFrom,
+      MemorySegment panel,
+      long at,
+      int depth,
+      double[] out,
+      int outFrom,
+      int stride,
+      boolean add) {
+    for (int t = 0; t < TOKENS; t++) {
+      chains(x, xFrom + t, TOKENS, panel, at, depth, out, outFrom + t * stride, add);
     }
   }
 
-  private static double dot(double[] a, int i, double[] b, int j, int count) {
+  @Override
+  public void row(
+      double[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      double[] out,
+      int outFrom,
+      boolean add) {
+    for (int p = 0; p < PANELS; p++) {
+      chains(x, xFrom, 1, panels, at + p * panelBytes, depth, out, outFrom + p * PANEL, add);
+    }
+  }
+
+  /** One token and one panel: as many sums at once as outputs. */
+  private static void chains(
+      double[] x,
+      int xFrom,
+      int step,
+      MemorySegment panel,
+      long at,
+      int depth,
+      double[] out,
+      int outFrom,
+      boolean add) {
     double s0 = 0;
     double s1 = 0;
     double s2 = 0;
     double s3 = 0;
-    int e = 0;
-    for (; e <= count - 4; e += 4) {
-      s0 += a[i + e] * b[j + e];
-      s1 += a[i + e + 1] * b[j + e + 1];
-      s2 += a[i + e + 2] * b[j + e + 2];
-      s3 += a[i + e + 3] * b[j + e + 3];
+    double s4 = 0;
+    double s5 = 0;
+    double s6 = 0;
+    double s7 = 0;
+    for (int k = 0; k < depth; k++) {
+      double value = x[xFrom + k * step];
+      long w = at + (long) k * (PANEL * Double.BYTES);
+      s0 += value * panel.get(ValueLayout.JAVA_DOUBLE, w);
+      s1 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + Double.BYTES);
+      s2 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 2 * Double.BYTES);
+      s3 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 3 * Double.BYTES);
+      s4 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 4 * Double.BYTES);
+      s5 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 5 * Double.BYTES);
+      s6 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 6 * Double.BYTES);
+      s7 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 7 * Double.BYTES);
     }
-    double tail = 0;
-    for (; e < count; e++) {
-      tail += a[i + e] * b[j + e];
+    out[outFrom] = add ? out[outFrom] + s0 : s0;
+    out[outFrom + 1] = add ? out[outFrom + 1] + s1 : s1;
+    out[outFrom + 2] = add ? out[outFrom + 2] + s2 : s2;
+    out[outFrom + 3] = add ? out[outFrom + 3] + s3 : s3;
+    out[outFrom + 4] = add ? out[outFrom + 4] + s4 : s4;
+    out[outFrom + 5] = add ? out[outFrom + 5] + s5 : s5;
+    out[outFrom + 6] = add ? out[outFrom + 6] + s6 : s6;
+    out[outFrom + 7] = add ? out[outFrom + 7] + s7 : s7;
+  }
+
+  @Override
+  public void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    for (int i = 0; i < count; i++) {
+      float value = Bfloat16.toFloat(in.get(ValueLayout.JAVA_SHORT, inAt + (long) i * Short.BYTES));
+      out.set(ValueLayout.JAVA_FLOAT, outAt + (long) i * Float.BYTES, value);
     }
-    return (s0 + s2) + (s1 + s3) + tail;
+  }
+
+  @Override
+  public void bf16ToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    for (int i = 0; i < count; i++) {
+      float value = Bfloat16.toFloat(in.get(ValueLayout.JAVA_SHORT, inAt + (long) i * Short.BYTES));
+      out.set(ValueLayout.JAVA_DOUBLE, outAt + (long) i * Double.BYTES, value);
+    }
   }
 
   @Override
@@ -148,6 +258,23 @@ final class ScalarGateLoops implements GateLoops {
       int count) {
     for (int i = 0; i < count; i++) {
       out[outFrom + i] = x[xFrom + i] * factor * w[wFrom + i];
+    }
+  }
+
+  @Override
+  public void addTap(
+      float[] x,
+      int xFrom,
+      float factor,
+      float[] w,
+      int wFrom,
+      float[] tap,
+      int tapFrom,
+      float[] out,
+      int outFrom,
+      int count) {
+    for (int i = 0; i < count; i++) {
+      out[outFrom + i] += x[xFrom + i] * factor * w[wFrom + i] * tap[tapFrom + i];
     }
   }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.gating;
 
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
 import jdk.incubator.vector.DoubleVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -35,8 +37,8 @@ final class VectorGateLoops implements GateLoops {
   private static final VectorSpecies<Float> F_HALF = VectorSpecies.of(float.class, HALF);
   private static final VectorSpecies<Short> S_HALF = VectorSpecies.of(short.class, HALF);
 
-  /** Rows and tokens of one tile of a product: 16 sums in registers for 8 loads. */
-  private static final int TILE = 4;
+  private static final ByteOrder ORDER = ByteOrder.nativeOrder();
+  private static final GateLoops SCALAR = new ScalarGateLoops();
 
   /*
    * Lanes are added in a fixed tree. reduceLanes may add in another order once it is compiled, and
@@ -101,288 +103,281 @@ final class VectorGateLoops implements GateLoops {
   }
 
   @Override
-  public void multiply(
-      float[] panel, int rows, float[] x, int tokens, int width, double[] out, float[] lanes) {
-    int t = 0;
-    if (rows == TILE) {
-      for (; t <= tokens - TILE; t += TILE) {
-        tile(panel, x, t * width, width, lanes);
-        sums(lanes, TILE * TILE, out, t * TILE);
-      }
-      for (; t < tokens; t++) {
-        column(panel, x, t * width, width, lanes);
-        sums(lanes, TILE, out, t * TILE);
-      }
-      tails(panel, x, tokens, width, out);
-    }
-    for (; t < tokens; t++) {
-      for (int r = 0; r < rows; r++) {
-        dot(panel, r * width, x, t * width, width, lanes, out, t * rows + r);
-      }
-    }
+  public int panelWidth() {
+    return 2 * F.length();
   }
 
-  private static void tile(float[] p, float[] x, int x0, int width, float[] lanes) {
-    int p1 = width;
-    int p2 = p1 + width;
-    int p3 = p2 + width;
-    int x1 = x0 + width;
-    int x2 = x1 + width;
-    int x3 = x2 + width;
+  @Override
+  public int doublePanelWidth() {
+    return 2 * D.length();
+  }
+
+  /*
+   * Eight sums in registers. Twelve would ask less of the loads, but the compiler spills one of
+   * them on processors with sixteen registers, and unrolls none of these loops well by hand: either
+   * halves the speed.
+   */
+
+  @Override
+  public void tile(
+      float[] x,
+      int xFrom,
+      MemorySegment panel,
+      long at,
+      int depth,
+      float[] out,
+      int outFrom,
+      int stride,
+      boolean add) {
     FloatVector s00 = FloatVector.zero(F);
     FloatVector s01 = FloatVector.zero(F);
-    FloatVector s02 = FloatVector.zero(F);
-    FloatVector s03 = FloatVector.zero(F);
     FloatVector s10 = FloatVector.zero(F);
     FloatVector s11 = FloatVector.zero(F);
-    FloatVector s12 = FloatVector.zero(F);
-    FloatVector s13 = FloatVector.zero(F);
     FloatVector s20 = FloatVector.zero(F);
     FloatVector s21 = FloatVector.zero(F);
-    FloatVector s22 = FloatVector.zero(F);
-    FloatVector s23 = FloatVector.zero(F);
     FloatVector s30 = FloatVector.zero(F);
     FloatVector s31 = FloatVector.zero(F);
-    FloatVector s32 = FloatVector.zero(F);
-    FloatVector s33 = FloatVector.zero(F);
-    int bound = F.loopBound(width);
-    for (int e = 0; e < bound; e += F.length()) {
-      FloatVector a0 = FloatVector.fromArray(F, p, e);
-      FloatVector a1 = FloatVector.fromArray(F, p, p1 + e);
-      FloatVector a2 = FloatVector.fromArray(F, p, p2 + e);
-      FloatVector a3 = FloatVector.fromArray(F, p, p3 + e);
-      FloatVector b = FloatVector.fromArray(F, x, x0 + e);
-      s00 = a0.fma(b, s00);
-      s01 = a1.fma(b, s01);
-      s02 = a2.fma(b, s02);
-      s03 = a3.fma(b, s03);
-      b = FloatVector.fromArray(F, x, x1 + e);
-      s10 = a0.fma(b, s10);
-      s11 = a1.fma(b, s11);
-      s12 = a2.fma(b, s12);
-      s13 = a3.fma(b, s13);
-      b = FloatVector.fromArray(F, x, x2 + e);
-      s20 = a0.fma(b, s20);
-      s21 = a1.fma(b, s21);
-      s22 = a2.fma(b, s22);
-      s23 = a3.fma(b, s23);
-      b = FloatVector.fromArray(F, x, x3 + e);
-      s30 = a0.fma(b, s30);
-      s31 = a1.fma(b, s31);
-      s32 = a2.fma(b, s32);
-      s33 = a3.fma(b, s33);
+    for (int k = 0; k < depth; k++) {
+      long w = at + (long) k * (2L * F.vectorByteSize());
+      int t = xFrom + k * TOKENS;
+      FloatVector w0 = FloatVector.fromMemorySegment(F, panel, w, ORDER);
+      FloatVector w1 = FloatVector.fromMemorySegment(F, panel, w + F.vectorByteSize(), ORDER);
+      FloatVector x0 = FloatVector.broadcast(F, x[t]);
+      s00 = x0.fma(w0, s00);
+      s01 = x0.fma(w1, s01);
+      FloatVector x1 = FloatVector.broadcast(F, x[t + 1]);
+      s10 = x1.fma(w0, s10);
+      s11 = x1.fma(w1, s11);
+      FloatVector x2 = FloatVector.broadcast(F, x[t + 2]);
+      s20 = x2.fma(w0, s20);
+      s21 = x2.fma(w1, s21);
+      FloatVector x3 = FloatVector.broadcast(F, x[t + 3]);
+      s30 = x3.fma(w0, s30);
+      s31 = x3.fma(w1, s31);
     }
-    s00.intoArray(lanes, 0);
-    s01.intoArray(lanes, F.length());
-    s02.intoArray(lanes, 2 * F.length());
-    s03.intoArray(lanes, 3 * F.length());
-    s10.intoArray(lanes, 4 * F.length());
-    s11.intoArray(lanes, 5 * F.length());
-    s12.intoArray(lanes, 6 * F.length());
-    s13.intoArray(lanes, 7 * F.length());
-    s20.intoArray(lanes, 8 * F.length());
-    s21.intoArray(lanes, 9 * F.length());
-    s22.intoArray(lanes, 10 * F.length());
-    s23.intoArray(lanes, 11 * F.length());
-    s30.intoArray(lanes, 12 * F.length());
-    s31.intoArray(lanes, 13 * F.length());
-    s32.intoArray(lanes, 14 * F.length());
-    s33.intoArray(lanes, 15 * F.length());
+    if (add) {
+      s00 = s00.add(FloatVector.fromArray(F, out, outFrom));
+      s01 = s01.add(FloatVector.fromArray(F, out, outFrom + F.length()));
+      s10 = s10.add(FloatVector.fromArray(F, out, outFrom + stride));
+      s11 = s11.add(FloatVector.fromArray(F, out, outFrom + stride + F.length()));
+      s20 = s20.add(FloatVector.fromArray(F, out, outFrom + 2 * stride));
+      s21 = s21.add(FloatVector.fromArray(F, out, outFrom + 2 * stride + F.length()));
+      s30 = s30.add(FloatVector.fromArray(F, out, outFrom + 3 * stride));
+      s31 = s31.add(FloatVector.fromArray(F, out, outFrom + 3 * stride + F.length()));
+    }
+    s00.intoArray(out, outFrom);
+    s01.intoArray(out, outFrom + F.length());
+    s10.intoArray(out, outFrom + stride);
+    s11.intoArray(out, outFrom + stride + F.length());
+    s20.intoArray(out, outFrom + 2 * stride);
+    s21.intoArray(out, outFrom + 2 * stride + F.length());
+    s30.intoArray(out, outFrom + 3 * stride);
+    s31.intoArray(out, outFrom + 3 * stride + F.length());
   }
 
-  private static void column(float[] p, float[] x, int x0, int width, float[] lanes) {
-    int p1 = width;
-    int p2 = p1 + width;
-    int p3 = p2 + width;
+  @Override
+  public void row(
+      float[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add) {
     FloatVector s0 = FloatVector.zero(F);
     FloatVector s1 = FloatVector.zero(F);
     FloatVector s2 = FloatVector.zero(F);
     FloatVector s3 = FloatVector.zero(F);
-    int bound = F.loopBound(width);
-    for (int e = 0; e < bound; e += F.length()) {
-      FloatVector b = FloatVector.fromArray(F, x, x0 + e);
-      s0 = FloatVector.fromArray(F, p, e).fma(b, s0);
-      s1 = FloatVector.fromArray(F, p, p1 + e).fma(b, s1);
-      s2 = FloatVector.fromArray(F, p, p2 + e).fma(b, s2);
-      s3 = FloatVector.fromArray(F, p, p3 + e).fma(b, s3);
+    FloatVector s4 = FloatVector.zero(F);
+    FloatVector s5 = FloatVector.zero(F);
+    FloatVector s6 = FloatVector.zero(F);
+    FloatVector s7 = FloatVector.zero(F);
+    for (int k = 0; k < depth; k++) {
+      long w0 = at + (long) k * (2L * F.vectorByteSize());
+      long w1 = w0 + panelBytes;
+      long w2 = w1 + panelBytes;
+      long w3 = w2 + panelBytes;
+      FloatVector v = FloatVector.broadcast(F, x[xFrom + k]);
+      s0 = v.fma(FloatVector.fromMemorySegment(F, panels, w0, ORDER), s0);
+      s1 = v.fma(FloatVector.fromMemorySegment(F, panels, w0 + F.vectorByteSize(), ORDER), s1);
+      s2 = v.fma(FloatVector.fromMemorySegment(F, panels, w1, ORDER), s2);
+      s3 = v.fma(FloatVector.fromMemorySegment(F, panels, w1 + F.vectorByteSize(), ORDER), s3);
+      s4 = v.fma(FloatVector.fromMemorySegment(F, panels, w2, ORDER), s4);
+      s5 = v.fma(FloatVector.fromMemorySegment(F, panels, w2 + F.vectorByteSize(), ORDER), s5);
+      s6 = v.fma(FloatVector.fromMemorySegment(F, panels, w3, ORDER), s6);
+      s7 = v.fma(FloatVector.fromMemorySegment(F, panels, w3 + F.vectorByteSize(), ORDER), s7);
     }
-    s0.intoArray(lanes, 0);
-    s1.intoArray(lanes, F.length());
-    s2.intoArray(lanes, 2 * F.length());
-    s3.intoArray(lanes, 3 * F.length());
-  }
-
-  private static void dot(
-      float[] p, int p0, float[] x, int x0, int width, float[] lanes, double[] out, int o0) {
-    FloatVector s = FloatVector.zero(F);
-    int bound = F.loopBound(width);
-    for (int e = 0; e < bound; e += F.length()) {
-      s = FloatVector.fromArray(F, p, p0 + e).fma(FloatVector.fromArray(F, x, x0 + e), s);
+    if (add) {
+      s0 = s0.add(FloatVector.fromArray(F, out, outFrom));
+      s1 = s1.add(FloatVector.fromArray(F, out, outFrom + F.length()));
+      s2 = s2.add(FloatVector.fromArray(F, out, outFrom + 2 * F.length()));
+      s3 = s3.add(FloatVector.fromArray(F, out, outFrom + 3 * F.length()));
+      s4 = s4.add(FloatVector.fromArray(F, out, outFrom + 4 * F.length()));
+      s5 = s5.add(FloatVector.fromArray(F, out, outFrom + 5 * F.length()));
+      s6 = s6.add(FloatVector.fromArray(F, out, outFrom + 6 * F.length()));
+      s7 = s7.add(FloatVector.fromArray(F, out, outFrom + 7 * F.length()));
     }
-    s.intoArray(lanes, 0);
-    sums(lanes, 1, out, o0);
-    out[o0] += tail(p, p0, x, x0, bound, width);
-  }
-
-  /** Adds up the lanes of some sums. */
-  private static void sums(float[] lanes, int count, double[] out, int from) {
-    for (int i = 0; i < count; i++) {
-      FloatVector single = FloatVector.fromArray(F, lanes, i * F.length());
-      DoubleVector v =
-          ((DoubleVector) single.convertShape(VectorOperators.F2D, D, 0))
-              .add(single.convertShape(VectorOperators.F2D, D, 1));
-      if (D.length() > 4) {
-        v = v.add(v.rearrange(D_4));
-      }
-      if (D.length() > 2) {
-        v = v.add(v.rearrange(D_2));
-      }
-      out[from + i] = v.add(v.rearrange(D_1)).lane(0);
-    }
-  }
-
-  /** Adds what is left of each product behind the last whole vector. */
-  private static void tails(float[] p, float[] x, int tokens, int width, double[] out) {
-    int bound = F.loopBound(width);
-    for (int t = 0; bound < width && t < tokens; t++) {
-      for (int r = 0; r < TILE; r++) {
-        out[t * TILE + r] += tail(p, r * width, x, t * width, bound, width);
-      }
-    }
-  }
-
-  private static float tail(float[] p, int p0, float[] x, int x0, int from, int to) {
-    float sum = 0;
-    for (int e = from; e < to; e++) {
-      sum += p[p0 + e] * x[x0 + e];
-    }
-    return sum;
+    s0.intoArray(out, outFrom);
+    s1.intoArray(out, outFrom + F.length());
+    s2.intoArray(out, outFrom + 2 * F.length());
+    s3.intoArray(out, outFrom + 3 * F.length());
+    s4.intoArray(out, outFrom + 4 * F.length());
+    s5.intoArray(out, outFrom + 5 * F.length());
+    s6.intoArray(out, outFrom + 6 * F.length());
+    s7.intoArray(out, outFrom + 7 * F.length());
   }
 
   @Override
-  public void multiply(
-      double[] panel, int rows, double[] x, int tokens, int width, double[] out, double[] lanes) {
-    int t = 0;
-    if (rows == TILE) {
-      for (; t <= tokens - TILE; t += TILE) {
-        tile(panel, x, t * width, width, lanes);
-        sums(lanes, TILE * TILE, out, t * TILE);
-      }
-      for (; t < tokens; t++) {
-        column(panel, x, t * width, width, lanes);
-        sums(lanes, TILE, out, t * TILE);
-      }
-      tails(panel, x, tokens, width, out);
-    }
-    for (; t < tokens; t++) {
-      for (int r = 0; r < rows; r++) {
-        dot(panel, r * width, x, t * width, width, lanes, out, t * rows + r);
-      }
-    }
-  }
-
-  private static void tile(double[] p, double[] x, int x0, int width, double[] lanes) {
-    int p1 = width;
-    int p2 = p1 + width;
-    int p3 = p2 + width;
-    int x1 = x0 + width;
-    int x2 = x1 + width;
-    int x3 = x2 + width;
+  public void tile(
+      double[] x,
+      int xFrom,
+      MemorySegment panel,
+      long at,
+      int depth,
+      double[] out,
+      int outFrom,
+      int stride,
+      boolean add) {
     DoubleVector s00 = DoubleVector.zero(D);
     DoubleVector s01 = DoubleVector.zero(D);
-    DoubleVector s02 = DoubleVector.zero(D);
-    DoubleVector s03 = DoubleVector.zero(D);
     DoubleVector s10 = DoubleVector.zero(D);
     DoubleVector s11 = DoubleVector.zero(D);
-    DoubleVector s12 = DoubleVector.zero(D);
-    DoubleVector s13 = DoubleVector.zero(D);
     DoubleVector s20 = DoubleVector.zero(D);
     DoubleVector s21 = DoubleVector.zero(D);
-    DoubleVector s22 = DoubleVector.zero(D);
-    DoubleVector s23 = DoubleVector.zero(D);
     DoubleVector s30 = DoubleVector.zero(D);
     DoubleVector s31 = DoubleVector.zero(D);
-    DoubleVector s32 = DoubleVector.zero(D);
-    DoubleVector s33 = DoubleVector.zero(D);
-    int bound = D.loopBound(width);
-    for (int e = 0; e < bound; e += D.length()) {
-      DoubleVector a0 = DoubleVector.fromArray(D, p, e);
-      DoubleVector a1 = DoubleVector.fromArray(D, p, p1 + e);
-      DoubleVector a2 = DoubleVector.fromArray(D, p, p2 + e);
-      DoubleVector a3 = DoubleVector.fromArray(D, p, p3 + e);
-      DoubleVector b = DoubleVector.fromArray(D, x, x0 + e);
-      s00 = a0.fma(b, s00);
-      s01 = a1.fma(b, s01);
-      s02 = a2.fma(b, s02);
-      s03 = a3.fma(b, s03);
-      b = DoubleVector.fromArray(D, x, x1 + e);
-      s10 = a0.fma(b, s10);
-      s11 = a1.fma(b, s11);
-      s12 = a2.fma(b, s12);
-      s13 = a3.fma(b, s13);
-      b = DoubleVector.fromArray(D, x, x2 + e);
-      s20 = a0.fma(b, s20);
-      s21 = a1.fma(b, s21);
-      s22 = a2.fma(b, s22);
-      s23 = a3.fma(b, s23);
-      b = DoubleVector.fromArray(D, x, x3 + e);
-      s30 = a0.fma(b, s30);
-      s31 = a1.fma(b, s31);
-      s32 = a2.fma(b, s32);
-      s33 = a3.fma(b, s33);
+    for (int k = 0; k < depth; k++) {
+      long w = at + (long) k * (2L * D.vectorByteSize());
+      int t = xFrom + k * TOKENS;
+      DoubleVector w0 = DoubleVector.fromMemorySegment(D, panel, w, ORDER);
+      DoubleVector w1 = DoubleVector.fromMemorySegment(D, panel, w + D.vectorByteSize(), ORDER);
+      DoubleVector x0 = DoubleVector.broadcast(D, x[t]);
+      s00 = x0.fma(w0, s00);
+      s01 = x0.fma(w1, s01);
+      DoubleVector x1 = DoubleVector.broadcast(D, x[t + 1]);
+      s10 = x1.fma(w0, s10);
+      s11 = x1.fma(w1, s11);
+      DoubleVector x2 = DoubleVector.broadcast(D, x[t + 2]);
+      s20 = x2.fma(w0, s20);
+      s21 = x2.fma(w1, s21);
+      DoubleVector x3 = DoubleVector.broadcast(D, x[t + 3]);
+      s30 = x3.fma(w0, s30);
+      s31 = x3.fma(w1, s31);
     }
-    s00.intoArray(lanes, 0);
-    s01.intoArray(lanes, D.length());
-    s02.intoArray(lanes, 2 * D.length());
-    s03.intoArray(lanes, 3 * D.length());
-    s10.intoArray(lanes, 4 * D.length());
-    s11.intoArray(lanes, 5 * D.length());
-    s12.intoArray(lanes, 6 * D.length());
-    s13.intoArray(lanes, 7 * D.length());
-    s20.intoArray(lanes, 8 * D.length());
-    s21.intoArray(lanes, 9 * D.length());
-    s22.intoArray(lanes, 10 * D.length());
-    s23.intoArray(lanes, 11 * D.length());
-    s30.intoArray(lanes, 12 * D.length());
-    s31.intoArray(lanes, 13 * D.length());
-    s32.intoArray(lanes, 14 * D.length());
-    s33.intoArray(lanes, 15 * D.length());
+    if (add) {
+      s00 = s00.add(DoubleVector.fromArray(D, out, outFrom));
+      s01 = s01.add(DoubleVector.fromArray(D, out, outFrom + D.length()));
+      s10 = s10.add(DoubleVector.fromArray(D, out, outFrom + stride));
+      s11 = s11.add(DoubleVector.fromArray(D, out, outFrom + stride + D.length()));
+      s20 = s20.add(DoubleVector.fromArray(D, out, outFrom + 2 * stride));
+      s21 = s21.add(DoubleVector.fromArray(D, out, outFrom + 2 * stride + D.length()));
+      s30 = s30.add(DoubleVector.fromArray(D, out, outFrom + 3 * stride));
+      s31 = s31.add(DoubleVector.fromArray(D, out, outFrom + 3 * stride + D.length()));
+    }
+    s00.intoArray(out, outFrom);
+    s01.intoArray(out, outFrom + D.length());
+    s10.intoArray(out, outFrom + stride);
+    s11.intoArray(out, outFrom + stride + D.length());
+    s20.intoArray(out, outFrom + 2 * stride);
+    s21.intoArray(out, outFrom + 2 * stride + D.length());
+    s30.intoArray(out, outFrom + 3 * stride);
+    s31.intoArray(out, outFrom + 3 * stride + D.length());
   }
 
-  private static void column(double[] p, double[] x, int x0, int width, double[] lanes) {
-    int p1 = width;
-    int p2 = p1 + width;
-    int p3 = p2 + width;
+  @Override
+  public void row(
+      double[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      double[] out,
+      int outFrom,
+      boolean add) {
     DoubleVector s0 = DoubleVector.zero(D);
     DoubleVector s1 = DoubleVector.zero(D);
     DoubleVector s2 = DoubleVector.zero(D);
     DoubleVector s3 = DoubleVector.zero(D);
-    int bound = D.loopBound(width);
-    for (int e = 0; e < bound; e += D.length()) {
-      DoubleVector b = DoubleVector.fromArray(D, x, x0 + e);
-      s0 = DoubleVector.fromArray(D, p, e).fma(b, s0);
-      s1 = DoubleVector.fromArray(D, p, p1 + e).fma(b, s1);
-      s2 = DoubleVector.fromArray(D, p, p2 + e).fma(b, s2);
-      s3 = DoubleVector.fromArray(D, p, p3 + e).fma(b, s3);
+    DoubleVector s4 = DoubleVector.zero(D);
+    DoubleVector s5 = DoubleVector.zero(D);
+    DoubleVector s6 = DoubleVector.zero(D);
+    DoubleVector s7 = DoubleVector.zero(D);
+    for (int k = 0; k < depth; k++) {
+      long w0 = at + (long) k * (2L * D.vectorByteSize());
+      long w1 = w0 + panelBytes;
+      long w2 = w1 + panelBytes;
+      long w3 = w2 + panelBytes;
+      DoubleVector v = DoubleVector.broadcast(D, x[xFrom + k]);
+      s0 = v.fma(DoubleVector.fromMemorySegment(D, panels, w0, ORDER), s0);
+      s1 = v.fma(DoubleVector.fromMemorySegment(D, panels, w0 + D.vectorByteSize(), ORDER), s1);
+      s2 = v.fma(DoubleVector.fromMemorySegment(D, panels, w1, ORDER), s2);
+      s3 = v.fma(DoubleVector.fromMemorySegment(D, panels, w1 + D.vectorByteSize(), ORDER), s3);
+      s4 = v.fma(DoubleVector.fromMemorySegment(D, panels, w2, ORDER), s4);
+      s5 = v.fma(DoubleVector.fromMemorySegment(D, panels, w2 + D.vectorByteSize(), ORDER), s5);
+      s6 = v.fma(DoubleVector.fromMemorySegment(D, panels, w3, ORDER), s6);
+      s7 = v.fma(DoubleVector.fromMemorySegment(D, panels, w3 + D.vectorByteSize(), ORDER), s7);
     }
-    s0.intoArray(lanes, 0);
-    s1.intoArray(lanes, D.length());
-    s2.intoArray(lanes, 2 * D.length());
-    s3.intoArray(lanes, 3 * D.length());
+    if (add) {
+      s0 = s0.add(DoubleVector.fromArray(D, out, outFrom));
+      s1 = s1.add(DoubleVector.fromArray(D, out, outFrom + D.length()));
+      s2 = s2.add(DoubleVector.fromArray(D, out, outFrom + 2 * D.length()));
+      s3 = s3.add(DoubleVector.fromArray(D, out, outFrom + 3 * D.length()));
+      s4 = s4.add(DoubleVector.fromArray(D, out, outFrom + 4 * D.length()));
+      s5 = s5.add(DoubleVector.fromArray(D, out, outFrom + 5 * D.length()));
+      s6 = s6.add(DoubleVector.fromArray(D, out, outFrom + 6 * D.length()));
+      s7 = s7.add(DoubleVector.fromArray(D, out, outFrom + 7 * D.length()));
+    }
+    s0.intoArray(out, outFrom);
+    s1.intoArray(out, outFrom + D.length());
+    s2.intoArray(out, outFrom + 2 * D.length());
+    s3.intoArray(out, outFrom + 3 * D.length());
+    s4.intoArray(out, outFrom + 4 * D.length());
+    s5.intoArray(out, outFrom + 5 * D.length());
+    s6.intoArray(out, outFrom + 6 * D.length());
+    s7.intoArray(out, outFrom + 7 * D.length());
   }
 
-  private static void dot(
-      double[] p, int p0, double[] x, int x0, int width, double[] lanes, double[] out, int o0) {
-    DoubleVector s = DoubleVector.zero(D);
-    int bound = D.loopBound(width);
-    for (int e = 0; e < bound; e += D.length()) {
-      s = DoubleVector.fromArray(D, p, p0 + e).fma(DoubleVector.fromArray(D, x, x0 + e), s);
+  @Override
+  public void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    int bound = F.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += F.length()) {
+      ShortVector narrow =
+          ShortVector.fromMemorySegment(S_HALF, in, inAt + (long) i * Short.BYTES, ORDER);
+      ((IntVector) narrow.castShape(I, 0))
+          .lanewise(VectorOperators.LSHL, 16)
+          .reinterpretAsFloats()
+          .intoMemorySegment(out, outAt + (long) i * Float.BYTES, ORDER);
     }
-    s.intoArray(lanes, 0);
-    sums(lanes, 1, out, o0);
-    out[o0] += tail(p, p0, x, x0, bound, width);
+    SCALAR.bf16ToF32(
+        in, inAt + (long) i * Short.BYTES, out, outAt + (long) i * Float.BYTES, count - i);
   }
 
+  @Override
+  public void bf16ToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    int bound = F.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += F.length()) {
+      ShortVector narrow =
+          ShortVector.fromMemorySegment(S_HALF, in, inAt + (long) i * Short.BYTES, ORDER);
+      FloatVector single =
+          ((IntVector) narrow.castShape(I, 0))
+              .lanewise(VectorOperators.LSHL, 16)
+              .reinterpretAsFloats();
+      long at = outAt + (long) i * Double.BYTES;
+      ((DoubleVector) single.convertShape(VectorOperators.F2D, D, 0))
+          .intoMemorySegment(out, at, ORDER);
+      ((DoubleVector) single.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + D.vectorByteSize(), ORDER);
+    }
+    SCALAR.bf16ToF64(
+        in, inAt + (long) i * Short.BYTES, out, outAt + (long) i * Double.BYTES, count - i);
+  }
+
+  /** Adds up the lanes of some sums. */
   private static void sums(double[] lanes, int count, double[] out, int from) {
     for (int i = 0; i < count; i++) {
       DoubleVector v = DoubleVector.fromArray(D, lanes, i * D.length());
@@ -394,23 +389,6 @@ final class VectorGateLoops implements GateLoops {
       }
       out[from + i] = v.add(v.rearrange(D_1)).lane(0);
     }
-  }
-
-  private static void tails(double[] p, double[] x, int tokens, int width, double[] out) {
-    int bound = D.loopBound(width);
-    for (int t = 0; bound < width && t < tokens; t++) {
-      for (int r = 0; r < TILE; r++) {
-        out[t * TILE + r] += tail(p, r * width, x, t * width, bound, width);
-      }
-    }
-  }
-
-  private static double tail(double[] p, int p0, double[] x, int x0, int from, int to) {
-    double sum = 0;
-    for (int e = from; e < to; e++) {
-      sum += p[p0 + e] * x[x0 + e];
-    }
-    return sum;
   }
 
   @Override
@@ -488,6 +466,33 @@ final class VectorGateLoops implements GateLoops {
     }
     for (; i < count; i++) {
       out[outFrom + i] = x[xFrom + i] * factor * w[wFrom + i];
+    }
+  }
+
+  @Override
+  public void addTap(
+      float[] x,
+      int xFrom,
+      float factor,
+      float[] w,
+      int wFrom,
+      float[] tap,
+      int tapFrom,
+      float[] out,
+      int outFrom,
+      int count) {
+    int bound = F.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += F.length()) {
+      FloatVector product =
+          FloatVector.fromArray(F, x, xFrom + i)
+              .mul(factor)
+              .mul(FloatVector.fromArray(F, w, wFrom + i))
+              .mul(FloatVector.fromArray(F, tap, tapFrom + i));
+      FloatVector.fromArray(F, out, outFrom + i).add(product).intoArray(out, outFrom + i);
+    }
+    for (; i < count; i++) {
+      out[outFrom + i] += x[xFrom + i] * factor * w[wFrom + i] * tap[tapFrom + i];
     }
   }
 

@@ -45,10 +45,14 @@ class GateKernelTest {
   void keysAndValueAreTheReferencesBits(GoldenLayer golden) {
     PreparedLayer layer =
         new PreparedLayer(golden.gate(), golden.conv(), golden.rowWidth(), golden.weights());
-    GateRun run = new GateRun(layer, GateLoops.CHOSEN, Workers.AVAILABLE);
-    float[] actual = run.project(MemorySegment.ofArray(golden.rows()), 0, tokens(golden));
-    float[] expected = golden.keysAndValue();
-    assertArrayEquals(expected, Arrays.copyOf(actual, expected.length));
+    assertArrayEquals(golden.keysAndValue(), keysAndValue(layer, golden.rows(), tokens(golden)));
+  }
+
+  private static float[] keysAndValue(PreparedLayer layer, float[] rows, int tokens) {
+    PackedProjection projection = new PackedProjection(layer, GateLoops.CHOSEN);
+    float[] none = {};
+    return new GateRun(layer, projection, GateLoops.CHOSEN, 1)
+        .keysAndValue(GateCall.of(1, tokens, rows, none, none));
   }
 
   private static int tokens(GoldenLayer golden) {
@@ -175,14 +179,10 @@ class GateKernelTest {
     RandomGenerator random = Seeds.random("keys");
     RandomLayer r = RandomLayer.of(Variants.v41(1, 8), Optional.empty(), 8, Dtype.F32, random);
     RandomLayer demo = RandomLayer.of(Variants.qwen(1, 8), Optional.empty(), 8, Dtype.F32, random);
-    MemorySegment rows = MemorySegment.ofArray(RandomLayer.values(random, 8));
+    float[] rows = RandomLayer.values(random, 8);
     for (RandomLayer layer : List.of(r, demo)) {
-      GateRun run =
-          new GateRun(
-              new PreparedLayer(layer.gate(), layer.conv(), 8, layer.weights()),
-              GateLoops.CHOSEN,
-              1);
-      float[] keys = Arrays.copyOf(run.project(rows, 0, 1), 16);
+      PreparedLayer prepared = new PreparedLayer(layer.gate(), layer.conv(), 8, layer.weights());
+      float[] keys = keysAndValue(prepared, rows, 1);
       assertEquals(
           layer.gate().rounding() == GateConfig.Rounding.BF16,
           Arrays.equals(RandomLayer.rounded(keys), keys),

@@ -9,6 +9,9 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.engram.hash.kernel.KernelChoice;
 import io.engram.testkit.Seeds;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.random.RandomGenerator;
 import java.util.stream.IntStream;
@@ -34,56 +37,147 @@ class GateLoopsTest {
         LOOPS.getClass().getSimpleName());
   }
 
+  /** Panels are multiplied where they lie, behind other bytes. */
+  private static final long PANEL_AT = 192;
+
   @ParameterizedTest
   @MethodSource("lengths")
-  void productsAreSumsOfProducts(int width) {
-    RandomGenerator random = Seeds.random("products " + width);
-    for (int rows = 1; rows <= 4; rows++) {
-      for (int tokens : new int[] {0, 1, 3, 4, 5, 9}) {
-        float[] panel = RandomLayer.values(random, rows * width);
-        float[] x = RandomLayer.values(random, tokens * width);
-        double[] single = new double[rows * tokens];
-        double[] wide = new double[rows * tokens];
-        LOOPS.multiply(panel, rows, x, tokens, width, single, new float[GateLoops.LANES]);
-        LOOPS.multiply(
-            doubles(panel), rows, doubles(x), tokens, width, wide, new double[GateLoops.LANES]);
-        for (int t = 0; t < tokens; t++) {
-          for (int r = 0; r < rows; r++) {
-            double sum = 0;
-            double size = 0;
-            for (int e = 0; e < width; e++) {
-              double product = (double) panel[r * width + e] * x[t * width + e];
-              sum += product;
-              size += Math.abs(product);
-            }
-            assertEquals(sum, single[t * rows + r], 1e-6 * size + 1e-30);
-            assertEquals(sum, wide[t * rows + r], 1e-14 * size + 1e-30);
-          }
-        }
+  void productsAreSumsOfProductsAndHaveTheSameBitsInATileAndInARow(int depth) {
+    RandomGenerator random = Seeds.random("products " + depth);
+    int outputs = LOOPS.panelWidth();
+    int all = GateLoops.PANELS * outputs;
+    float[] weights = RandomLayer.values(random, all * depth);
+    float[] tokens = RandomLayer.values(random, GateLoops.TOKENS * depth);
+    float[] before = RandomLayer.values(random, GateLoops.TOKENS * all);
+    MemorySegment panels = Arena.ofAuto().allocate(PANEL_AT + 4L * weights.length + 1, 64);
+    MemorySegment.copy(weights, 0, panels, Memory.FLOAT, PANEL_AT, weights.length);
+    float[] fours = fours(tokens, depth);
+    for (boolean add : new boolean[] {false, true}) {
+      float[] tiles = before.clone();
+      float[] rows = before.clone();
+      for (int p = 0; p < GateLoops.PANELS; p++) {
+        LOOPS.tile(
+            fours,
+            OFFSET,
+            panels,
+            PANEL_AT + 4L * p * outputs * depth,
+            depth,
+            tiles,
+            p * outputs,
+            all,
+            add);
+      }
+      for (int t = 0; t < GateLoops.TOKENS; t++) {
+        LOOPS.row(
+            tokens, t * depth, panels, PANEL_AT, 4L * outputs * depth, depth, rows, t * all, add);
+      }
+      assertArrayEquals(tiles, rows, "a token's product depends on the tokens beside it");
+      for (int i = 0; i < rows.length; i++) {
+        double[] exact = product(weights, tokens, depth, outputs, i / all, i % all);
+        double expected = exact[0] + (add ? before[i] : 0);
+        assertEquals(expected, rows[i], 3e-6 * (exact[1] + Math.abs(before[i])) + 1e-30);
       }
     }
   }
 
   @ParameterizedTest
   @MethodSource("lengths")
-  void aProductHasTheSameBitsInAnyTile(int width) {
-    RandomGenerator random = Seeds.random("tiles " + width);
-    float[] panel = RandomLayer.values(random, 4 * width);
-    float[] x = RandomLayer.values(random, 9 * width);
-    double[] all = new double[36];
-    double[] allWide = new double[36];
-    LOOPS.multiply(panel, 4, x, 9, width, all, new float[GateLoops.LANES]);
-    LOOPS.multiply(doubles(panel), 4, doubles(x), 9, width, allWide, new double[GateLoops.LANES]);
-    for (int t = 0; t < 9; t++) {
-      for (int r = 0; r < 4; r++) {
-        float[] row = Arrays.copyOfRange(panel, r * width, (r + 1) * width);
-        float[] token = Arrays.copyOfRange(x, t * width, (t + 1) * width);
-        double[] one = new double[1];
-        LOOPS.multiply(row, 1, token, 1, width, one, new float[GateLoops.LANES]);
-        assertEquals(all[t * 4 + r], one[0]);
-        LOOPS.multiply(doubles(row), 1, doubles(token), 1, width, one, new double[GateLoops.LANES]);
-        assertEquals(allWide[t * 4 + r], one[0]);
+  void productsInDoublePrecisionAreSumsOfProductsToo(int depth) {
+    RandomGenerator random = Seeds.random("double products " + depth);
+    int outputs = LOOPS.doublePanelWidth();
+    int all = GateLoops.PANELS * outputs;
+    float[] weights = RandomLayer.values(random, all * depth);
+    float[] tokens = RandomLayer.values(random, GateLoops.TOKENS * depth);
+    double[] before = doubles(RandomLayer.values(random, GateLoops.TOKENS * all));
+    MemorySegment panels = Arena.ofAuto().allocate(PANEL_AT + 8L * weights.length + 1, 64);
+    for (int i = 0; i < weights.length; i++) {
+      panels.set(ValueLayout.JAVA_DOUBLE, PANEL_AT + 8L * i, weights[i]);
+    }
+    double[] fours = doubles(fours(tokens, depth));
+    for (boolean add : new boolean[] {false, true}) {
+      double[] tiles = before.clone();
+      double[] rows = before.clone();
+      for (int p = 0; p < GateLoops.PANELS; p++) {
+        LOOPS.tile(
+            fours,
+            OFFSET,
+            panels,
+            PANEL_AT + 8L * p * outputs * depth,
+            depth,
+            tiles,
+            p * outputs,
+            all,
+            add);
       }
+      for (int t = 0; t < GateLoops.TOKENS; t++) {
+        LOOPS.row(
+            doubles(tokens),
+            t * depth,
+            panels,
+            PANEL_AT,
+            8L * outputs * depth,
+            depth,
+            rows,
+            t * all,
+            add);
+      }
+      assertArrayEquals(tiles, rows, "a token's product depends on the tokens beside it");
+      for (int i = 0; i < rows.length; i++) {
+        double[] exact = product(weights, tokens, depth, outputs, i / all, i % all);
+        double expected = exact[0] + (add ? before[i] : 0);
+        assertEquals(expected, rows[i], 1e-13 * (exact[1] + Math.abs(before[i])) + 1e-30);
+      }
+    }
+  }
+
+  /** Tokens side by side, behind {@link #OFFSET} elements that are not theirs. */
+  private static float[] fours(float[] tokens, int depth) {
+    float[] fours = new float[OFFSET + tokens.length];
+    Arrays.fill(fours, 0, OFFSET, Float.NaN);
+    for (int t = 0; t < GateLoops.TOKENS; t++) {
+      for (int k = 0; k < depth; k++) {
+        fours[OFFSET + k * GateLoops.TOKENS + t] = tokens[t * depth + k];
+      }
+    }
+    return fours;
+  }
+
+  /** One output of one token: the sum of its products, and that of their sizes. */
+  private static double[] product(
+      float[] weights, float[] tokens, int depth, int outputs, int t, int output) {
+    double[] sums = new double[2];
+    int panel = output / outputs * outputs * depth + output % outputs;
+    for (int k = 0; k < depth; k++) {
+      double product = (double) weights[panel + k * outputs] * tokens[t * depth + k];
+      sums[0] += product;
+      sums[1] += Math.abs(product);
+    }
+    return sums;
+  }
+
+  @ParameterizedTest
+  @MethodSource("lengths")
+  void bfloat16WeightsAreWidenedExactly(int count) {
+    RandomGenerator random = Seeds.random("widened " + count);
+    MemorySegment in = Arena.ofAuto().allocate(2L * (count + OFFSET) + 1, 64);
+    MemorySegment out = Arena.ofAuto().allocate(8L * (count + OFFSET) + 8, 64);
+    short[] bits = new short[count];
+    for (int i = 0; i < count; i++) {
+      bits[i] = (short) random.nextInt();
+      in.set(ValueLayout.JAVA_SHORT, 2L * (OFFSET + i), bits[i]);
+    }
+    out.fill((byte) 7);
+    LOOPS.bf16ToF32(in, 2 * OFFSET, out, 4 * OFFSET, count);
+    for (int i = 0; i < count; i++) {
+      assertEquals(bits[i] << 16, out.get(ValueLayout.JAVA_INT, 4L * (OFFSET + i)), "element " + i);
+    }
+    assertEquals(0x07070707, out.get(ValueLayout.JAVA_INT, 4L * (OFFSET + count)));
+    LOOPS.bf16ToF64(in, 2 * OFFSET, out, 8 * OFFSET, count);
+    for (int i = 0; i < count; i++) {
+      assertEquals(
+          (double) Bfloat16.toFloat(bits[i]),
+          out.get(ValueLayout.JAVA_DOUBLE, 8L * (OFFSET + i)),
+          "element " + i);
     }
   }
 
@@ -143,12 +237,15 @@ class GateLoopsTest {
     LOOPS.addProduct(x, OFFSET, w, 1, product, 2, count);
     float[] added = before.clone();
     LOOPS.addScaled(x, OFFSET, -1.3f, added, 2, count);
+    float[] tapped = before.clone();
+    LOOPS.addTap(x, OFFSET, 0.7f, w, 1, x, 0, tapped, 2, count);
     assertEquals(before[0], scaled[0]);
     assertEquals(before[1], product[1]);
     for (int i = 0; i < count; i++) {
       assertEquals(x[OFFSET + i] * 0.7f * w[1 + i], scaled[2 + i]);
       assertEquals(before[2 + i] + x[OFFSET + i] * w[1 + i], product[2 + i]);
       assertEquals(before[2 + i] + x[OFFSET + i] * -1.3f, added[2 + i]);
+      assertEquals(before[2 + i] + x[OFFSET + i] * 0.7f * w[1 + i] * x[i], tapped[2 + i]);
     }
   }
 
@@ -219,6 +316,7 @@ class GateLoopsTest {
       float[] values = out.clone();
       loops.addScaled(x, OFFSET, 3.1f, values, 2, count);
       loops.addProduct(x, OFFSET, w, 1, values, 2, count);
+      loops.addTap(x, OFFSET, -0.3f, w, 1, x, 1, values, 2, count);
       loops.scale(values, 2, -0.3f, w, 1, values, 2, count);
       loops.silu(values, 2, count);
       results[twin] = values;
