@@ -109,11 +109,38 @@ interface GateLoops {
       int outFrom,
       boolean add);
 
-  /** BF16 to F32, both in anonymous memory in native byte order. */
-  void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
+  /**
+   * How bfloat16 weights are packed, two in an int: of 2 * pairLanes consecutive weights, int i
+   * holds weight i in its lower half and weight pairLanes + i in its upper one, so that a vector of
+   * ints becomes two of floats by a shift and a mask. A panel's row is one or half such a block.
+   */
+  int pairLanes();
 
-  /** BF16 to doubles, both in anonymous memory in native byte order. */
-  void bf16ToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
+  /**
+   * {@link #row} on panels of bfloat16 pairs, widened in registers.
+   *
+   * @param at where the first panel begins, in bytes
+   */
+  void rowOfPairs(
+      float[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add);
+
+  /**
+   * Bfloat16 pairs to F32, both in anonymous memory in native byte order.
+   *
+   * @param count number of weights, whole blocks
+   */
+  void pairsToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
+
+  /** The same to doubles. */
+  void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
 
   /**
    * The three sums of a gate, in double precision: sums[0] = x . x, sums[1] = y . y, sums[2] = x .

@@ -13,8 +13,8 @@ import java.lang.foreign.ValueLayout;
  * where a section has no more outputs.
  *
  * <p>Weights keep the bytes they were given: bfloat16 is widened piece by piece in cache, once for
- * all tokens of a block. Only float32 weights of a layer that sums in double precision are widened
- * beforehand.
+ * all tokens of a block, or in registers for one token. Only float32 weights of a layer that sums
+ * in double precision are widened beforehand.
  *
  * <p>The sum of one output is made of chains of {@link #DEPTH} additions, added up in their order:
  * the same bits for any number of tokens. Immutable, safe to share.
@@ -70,18 +70,26 @@ final class PackedProjection {
     int section = output / width;
     int column = output % width;
     int panel = column % groupWidth() / panelWidth;
-    long at =
-        (section * groups + column / groupWidth()) * groupBytes()
-            + panel * panelBytes()
-            + (long) column % panelWidth * element.bytes;
-    long step = (long) panelWidth * element.bytes;
-    for (int k = 0; k < rowWidth; k++, at += step) {
+    long at = (section * groups + column / groupWidth()) * groupBytes() + panel * panelBytes();
+    for (int k = 0; k < rowWidth; k++) {
+      long index = (long) k * panelWidth + column % panelWidth;
       switch (element) {
-        case F32 -> weights.set(ValueLayout.JAVA_FLOAT, at, row[k]);
-        case F64 -> weights.set(ValueLayout.JAVA_DOUBLE, at, row[k]);
-        case BF16 -> weights.set(ValueLayout.JAVA_SHORT, at, Bfloat16.toBits(row[k]));
+        case F32 -> weights.set(ValueLayout.JAVA_FLOAT, at + index * 4, row[k]);
+        case F64 -> weights.set(ValueLayout.JAVA_DOUBLE, at + index * 8, row[k]);
+        case BF16 -> storeHalf(at, index, Bfloat16.toBits(row[k]));
       }
     }
+  }
+
+  /** Puts a weight into its half of an int: {@link GateLoops#pairLanes}. */
+  private void storeHalf(long panel, long index, short bits) {
+    int lanes = loops.pairLanes();
+    long block = index / (2L * lanes);
+    int inBlock = (int) (index % (2L * lanes));
+    long at = panel + (block * lanes + inBlock % lanes) * Integer.BYTES;
+    int shift = inBlock < lanes ? 0 : Short.SIZE;
+    int before = weights.get(ValueLayout.JAVA_INT, at);
+    weights.set(ValueLayout.JAVA_INT, at, before | (bits & 0xFFFF) << shift);
   }
 
   /** Groups of outputs of one section. */
@@ -100,7 +108,13 @@ final class PackedProjection {
   }
 
   private long panelBytes() {
-    return (long) rowWidth * panelWidth * element.bytes;
+    // Whole blocks of pairs, also where a panel in double precision has an odd number of halves.
+    long weights = Math.ceilDiv((long) rowWidth * panelWidth, block()) * block();
+    return weights * element.bytes;
+  }
+
+  private int block() {
+    return 2 * loops.pairLanes();
   }
 
   private long groupBytes() {
@@ -142,10 +156,11 @@ final class PackedProjection {
     for (int p = 0; p < GateLoops.PANELS; p++) {
       long in = at + p * panelBytes();
       long out = p * scratch.panelBytes;
+      int count = Math.ceilDiv(depth * panelWidth, block()) * block();
       if (inDouble) {
-        loops.bf16ToF64(weights, in, scratch.wide, out, depth * panelWidth);
+        loops.pairsToF64(weights, in, scratch.wide, out, count);
       } else {
-        loops.bf16ToF32(weights, in, scratch.wide, out, depth * panelWidth);
+        loops.pairsToF32(weights, in, scratch.wide, out, count);
       }
     }
   }
@@ -158,6 +173,10 @@ final class PackedProjection {
    * @param out receives [tokens, groupWidth]
    */
   void multiply(int item, float[] x, int tokens, Scratch scratch, float[] out) {
+    if (element == Element.BF16 && tokens < GateLoops.TOKENS) {
+      multiplyPairs(item, x, tokens, out);
+      return;
+    }
     int inFours = tokens - tokens % GateLoops.TOKENS;
     int stride = groupWidth();
     for (int from = 0; from < rowWidth; from += DEPTH) {
@@ -176,6 +195,19 @@ final class PackedProjection {
         int xFrom = t * rowWidth + from;
         loops.row(
             x, xFrom, scratch.panels, scratch.at, scratch.panelBytes, depth, out, t * stride, add);
+      }
+    }
+  }
+
+  /** For so few tokens that each may widen the weights for itself. */
+  private void multiplyPairs(int item, float[] x, int tokens, float[] out) {
+    for (int from = 0; from < rowWidth; from += DEPTH) {
+      int depth = Math.min(DEPTH, rowWidth - from);
+      long at = item * groupBytes() + (long) from * panelWidth * Short.BYTES;
+      for (int t = 0; t < tokens; t++) {
+        int xFrom = t * rowWidth + from;
+        int outFrom = t * groupWidth();
+        loops.rowOfPairs(x, xFrom, weights, at, panelBytes(), depth, out, outFrom, from > 0);
       }
     }
   }

@@ -190,18 +190,69 @@ final class ScalarGateLoops implements GateLoops {
   }
 
   @Override
-  public void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
-    for (int i = 0; i < count; i++) {
-      float value = Bfloat16.toFloat(in.get(ValueLayout.JAVA_SHORT, inAt + (long) i * Short.BYTES));
-      out.set(ValueLayout.JAVA_FLOAT, outAt + (long) i * Float.BYTES, value);
+  public int pairLanes() {
+    return PANEL / 2;
+  }
+
+  @Override
+  public void rowOfPairs(
+      float[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add) {
+    int lanes = PANEL / 2;
+    for (int p = 0; p < PANELS; p++) {
+      for (int lane = 0; lane < lanes; lane++) {
+        float low = 0;
+        float high = 0;
+        long pair = at + p * panelBytes + (long) lane * Integer.BYTES;
+        for (int k = 0; k < depth; k++, pair += PANEL * Short.BYTES) {
+          int bits = panels.get(ValueLayout.JAVA_INT, pair);
+          float value = x[xFrom + k];
+          low += value * lowOf(bits);
+          high += value * highOf(bits);
+        }
+        int to = outFrom + p * PANEL + lane;
+        out[to] = add ? out[to] + low : low;
+        out[to + lanes] = add ? out[to + lanes] + high : high;
+      }
+    }
+  }
+
+  private static float lowOf(int pair) {
+    return Float.intBitsToFloat(pair << 16);
+  }
+
+  private static float highOf(int pair) {
+    return Float.intBitsToFloat(pair & 0xFFFF0000);
+  }
+
+  @Override
+  public void pairsToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    int lanes = PANEL / 2;
+    for (int i = 0; i < count; i += PANEL) {
+      for (int lane = 0; lane < lanes; lane++) {
+        int bits = in.get(ValueLayout.JAVA_INT, inAt + i * 2L + lane * 4L);
+        out.set(ValueLayout.JAVA_FLOAT, outAt + (i + lane) * 4L, lowOf(bits));
+        out.set(ValueLayout.JAVA_FLOAT, outAt + (i + lanes + lane) * 4L, highOf(bits));
+      }
     }
   }
 
   @Override
-  public void bf16ToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
-    for (int i = 0; i < count; i++) {
-      float value = Bfloat16.toFloat(in.get(ValueLayout.JAVA_SHORT, inAt + (long) i * Short.BYTES));
-      out.set(ValueLayout.JAVA_DOUBLE, outAt + (long) i * Double.BYTES, value);
+  public void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    int lanes = PANEL / 2;
+    for (int i = 0; i < count; i += PANEL) {
+      for (int lane = 0; lane < lanes; lane++) {
+        int bits = in.get(ValueLayout.JAVA_INT, inAt + i * 2L + lane * 4L);
+        out.set(ValueLayout.JAVA_DOUBLE, outAt + (i + lane) * 8L, lowOf(bits));
+        out.set(ValueLayout.JAVA_DOUBLE, outAt + (i + lanes + lane) * 8L, highOf(bits));
+      }
     }
   }
 

@@ -38,7 +38,9 @@ final class VectorGateLoops implements GateLoops {
   private static final VectorSpecies<Short> S_HALF = VectorSpecies.of(short.class, HALF);
 
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
-  private static final GateLoops SCALAR = new ScalarGateLoops();
+
+  /** The upper one of two bfloat16 values in an int. */
+  private static final int HIGH = 0xFFFF0000;
 
   /*
    * Lanes are added in a fixed tree. reduceLanes may add in another order once it is compiled, and
@@ -341,40 +343,97 @@ final class VectorGateLoops implements GateLoops {
   }
 
   @Override
-  public void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
-    int bound = F.loopBound(count);
-    int i = 0;
-    for (; i < bound; i += F.length()) {
-      ShortVector narrow =
-          ShortVector.fromMemorySegment(S_HALF, in, inAt + (long) i * Short.BYTES, ORDER);
-      ((IntVector) narrow.castShape(I, 0))
-          .lanewise(VectorOperators.LSHL, 16)
-          .reinterpretAsFloats()
-          .intoMemorySegment(out, outAt + (long) i * Float.BYTES, ORDER);
-    }
-    SCALAR.bf16ToF32(
-        in, inAt + (long) i * Short.BYTES, out, outAt + (long) i * Float.BYTES, count - i);
+  public int pairLanes() {
+    return F.length();
   }
 
   @Override
-  public void bf16ToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
-    int bound = F.loopBound(count);
-    int i = 0;
-    for (; i < bound; i += F.length()) {
-      ShortVector narrow =
-          ShortVector.fromMemorySegment(S_HALF, in, inAt + (long) i * Short.BYTES, ORDER);
-      FloatVector single =
-          ((IntVector) narrow.castShape(I, 0))
-              .lanewise(VectorOperators.LSHL, 16)
-              .reinterpretAsFloats();
-      long at = outAt + (long) i * Double.BYTES;
-      ((DoubleVector) single.convertShape(VectorOperators.F2D, D, 0))
-          .intoMemorySegment(out, at, ORDER);
-      ((DoubleVector) single.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + D.vectorByteSize(), ORDER);
+  public void rowOfPairs(
+      float[] x,
+      int xFrom,
+      MemorySegment panels,
+      long at,
+      long panelBytes,
+      int depth,
+      float[] out,
+      int outFrom,
+      boolean add) {
+    FloatVector s0 = FloatVector.zero(F);
+    FloatVector s1 = FloatVector.zero(F);
+    FloatVector s2 = FloatVector.zero(F);
+    FloatVector s3 = FloatVector.zero(F);
+    FloatVector s4 = FloatVector.zero(F);
+    FloatVector s5 = FloatVector.zero(F);
+    FloatVector s6 = FloatVector.zero(F);
+    FloatVector s7 = FloatVector.zero(F);
+    for (int k = 0; k < depth; k++) {
+      long w0 = at + (long) k * I.vectorByteSize();
+      long w1 = w0 + panelBytes;
+      long w2 = w1 + panelBytes;
+      long w3 = w2 + panelBytes;
+      FloatVector v = FloatVector.broadcast(F, x[xFrom + k]);
+      IntVector p0 = IntVector.fromMemorySegment(I, panels, w0, ORDER);
+      s0 = v.fma(p0.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats(), s0);
+      s1 = v.fma(p0.and(HIGH).reinterpretAsFloats(), s1);
+      IntVector p1 = IntVector.fromMemorySegment(I, panels, w1, ORDER);
+      s2 = v.fma(p1.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats(), s2);
+      s3 = v.fma(p1.and(HIGH).reinterpretAsFloats(), s3);
+      IntVector p2 = IntVector.fromMemorySegment(I, panels, w2, ORDER);
+      s4 = v.fma(p2.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats(), s4);
+      s5 = v.fma(p2.and(HIGH).reinterpretAsFloats(), s5);
+      IntVector p3 = IntVector.fromMemorySegment(I, panels, w3, ORDER);
+      s6 = v.fma(p3.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats(), s6);
+      s7 = v.fma(p3.and(HIGH).reinterpretAsFloats(), s7);
     }
-    SCALAR.bf16ToF64(
-        in, inAt + (long) i * Short.BYTES, out, outAt + (long) i * Double.BYTES, count - i);
+    if (add) {
+      s0 = s0.add(FloatVector.fromArray(F, out, outFrom));
+      s1 = s1.add(FloatVector.fromArray(F, out, outFrom + F.length()));
+      s2 = s2.add(FloatVector.fromArray(F, out, outFrom + 2 * F.length()));
+      s3 = s3.add(FloatVector.fromArray(F, out, outFrom + 3 * F.length()));
+      s4 = s4.add(FloatVector.fromArray(F, out, outFrom + 4 * F.length()));
+      s5 = s5.add(FloatVector.fromArray(F, out, outFrom + 5 * F.length()));
+      s6 = s6.add(FloatVector.fromArray(F, out, outFrom + 6 * F.length()));
+      s7 = s7.add(FloatVector.fromArray(F, out, outFrom + 7 * F.length()));
+    }
+    s0.intoArray(out, outFrom);
+    s1.intoArray(out, outFrom + F.length());
+    s2.intoArray(out, outFrom + 2 * F.length());
+    s3.intoArray(out, outFrom + 3 * F.length());
+    s4.intoArray(out, outFrom + 4 * F.length());
+    s5.intoArray(out, outFrom + 5 * F.length());
+    s6.intoArray(out, outFrom + 6 * F.length());
+    s7.intoArray(out, outFrom + 7 * F.length());
+  }
+
+  @Override
+  public void pairsToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    for (int i = 0; i < count; i += 2 * F.length()) {
+      IntVector pairs = IntVector.fromMemorySegment(I, in, inAt + (long) i * Short.BYTES, ORDER);
+      long at = outAt + (long) i * Float.BYTES;
+      pairs
+          .lanewise(VectorOperators.LSHL, 16)
+          .reinterpretAsFloats()
+          .intoMemorySegment(out, at, ORDER);
+      pairs.and(HIGH).reinterpretAsFloats().intoMemorySegment(out, at + F.vectorByteSize(), ORDER);
+    }
+  }
+
+  @Override
+  public void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
+    for (int i = 0; i < count; i += 2 * F.length()) {
+      IntVector pairs = IntVector.fromMemorySegment(I, in, inAt + (long) i * Short.BYTES, ORDER);
+      FloatVector low = pairs.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
+      FloatVector high = pairs.and(HIGH).reinterpretAsFloats();
+      long at = outAt + (long) i * Double.BYTES;
+      ((DoubleVector) low.convertShape(VectorOperators.F2D, D, 0))
+          .intoMemorySegment(out, at, ORDER);
+      ((DoubleVector) low.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + D.vectorByteSize(), ORDER);
+      ((DoubleVector) high.convertShape(VectorOperators.F2D, D, 0))
+          .intoMemorySegment(out, at + 2L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) high.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + 3L * D.vectorByteSize(), ORDER);
+    }
   }
 
   /** Adds up the lanes of some sums. */

@@ -157,27 +157,40 @@ class GateLoopsTest {
 
   @ParameterizedTest
   @MethodSource("lengths")
-  void bfloat16WeightsAreWidenedExactly(int count) {
-    RandomGenerator random = Seeds.random("widened " + count);
-    MemorySegment in = Arena.ofAuto().allocate(2L * (count + OFFSET) + 1, 64);
-    MemorySegment out = Arena.ofAuto().allocate(8L * (count + OFFSET) + 8, 64);
-    short[] bits = new short[count];
-    for (int i = 0; i < count; i++) {
-      bits[i] = (short) random.nextInt();
-      in.set(ValueLayout.JAVA_SHORT, 2L * (OFFSET + i), bits[i]);
+  void bfloat16WeightsAreWidenedExactlyAndMultipliedAsWidened(int depth) {
+    RandomGenerator random = Seeds.random("pairs " + depth);
+    int lanes = LOOPS.pairLanes();
+    int outputs = LOOPS.panelWidth();
+    int count = GateLoops.PANELS * outputs * depth;
+    assertEquals(0, outputs % (2 * lanes));
+    MemorySegment pairs = Arena.ofAuto().allocate(PANEL_AT + 2L * count, 64);
+    MemorySegment single = Arena.ofAuto().allocate(PANEL_AT + 4L * count + 4, 64);
+    MemorySegment wide = Arena.ofAuto().allocate(PANEL_AT + 8L * count, 64);
+    float[] weights = RandomLayer.rounded(RandomLayer.values(random, count));
+    for (int i = 0; i < count; i += 2 * lanes) {
+      for (int lane = 0; lane < lanes; lane++) {
+        int pair =
+            Float.floatToRawIntBits(weights[i + lane]) >>> 16
+                | Float.floatToRawIntBits(weights[i + lanes + lane]);
+        pairs.set(ValueLayout.JAVA_INT, PANEL_AT + 2L * i + 4L * lane, pair);
+      }
     }
-    out.fill((byte) 7);
-    LOOPS.bf16ToF32(in, 2 * OFFSET, out, 4 * OFFSET, count);
+    single.fill((byte) 7);
+    LOOPS.pairsToF32(pairs, PANEL_AT, single, PANEL_AT, count);
+    LOOPS.pairsToF64(pairs, PANEL_AT, wide, PANEL_AT, count);
     for (int i = 0; i < count; i++) {
-      assertEquals(bits[i] << 16, out.get(ValueLayout.JAVA_INT, 4L * (OFFSET + i)), "element " + i);
+      assertEquals(weights[i], single.get(ValueLayout.JAVA_FLOAT, PANEL_AT + 4L * i));
+      assertEquals(weights[i], wide.get(ValueLayout.JAVA_DOUBLE, PANEL_AT + 8L * i));
     }
-    assertEquals(0x07070707, out.get(ValueLayout.JAVA_INT, 4L * (OFFSET + count)));
-    LOOPS.bf16ToF64(in, 2 * OFFSET, out, 8 * OFFSET, count);
-    for (int i = 0; i < count; i++) {
-      assertEquals(
-          (double) Bfloat16.toFloat(bits[i]),
-          out.get(ValueLayout.JAVA_DOUBLE, 8L * (OFFSET + i)),
-          "element " + i);
+    assertEquals(0x07070707, single.get(ValueLayout.JAVA_INT, PANEL_AT + 4L * count));
+    float[] x = RandomLayer.values(random, OFFSET + depth);
+    for (boolean add : new boolean[] {false, true}) {
+      float[] expected = RandomLayer.values(random, GateLoops.PANELS * outputs);
+      float[] actual = expected.clone();
+      long panelBytes = 2L * outputs * depth;
+      LOOPS.row(x, OFFSET, single, PANEL_AT, 2 * panelBytes, depth, expected, 0, add);
+      LOOPS.rowOfPairs(x, OFFSET, pairs, PANEL_AT, panelBytes, depth, actual, 0, add);
+      assertArrayEquals(expected, actual);
     }
   }
 
