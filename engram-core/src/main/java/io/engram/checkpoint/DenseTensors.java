@@ -11,7 +11,8 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 
 /**
- * Copies dense weights out of a checkpoint into anonymous memory, widened without loss.
+ * Copies dense weights out of a checkpoint into anonymous memory, as they are or widened without
+ * loss.
  *
  * <p>A mapped tensor is copied before it is converted: a compiled conversion loop may use vector
  * loads, which must not meet a mapping that somebody truncates.
@@ -73,50 +74,56 @@ final class DenseTensors {
   }
 
   /**
-   * An FP8 E4M3 matrix with one UE8M0 scale for each square block, as BF16: three mantissa bits and
-   * a power of two fit it without loss.
+   * An FP8 E4M3 matrix as it is stored.
+   *
+   * @param scales its scales, which {@link #fp8Scales} has read
+   * @param block rows and columns that share a scale
+   * @throws EngramException naming the first value that is not a number, or that bfloat16 cannot
+   *     hold once it is scaled
    */
-  Tensor fp8Matrix(Arena arena, String values, String scales, int block) {
-    try (Arena scratch = Arena.ofConfined()) {
-      Tensor weight = tensors.load(values, scratch);
-      float[] factors = scaleFactors(scales, tensors.load(scales, scratch));
-      int rows = Math.toIntExact(weight.shape()[0]);
-      int columns = Math.toIntExact(weight.shape()[1]);
-      int scaleColumns = Math.ceilDiv(columns, block);
-      long[] shape = {rows, columns};
-      MemorySegment out = arena.allocate(Tensor.byteSize(Dtype.BF16, shape), 64);
-      byte[] row = new byte[columns];
-      short[] decoded = new short[columns];
-      for (int r = 0; r < rows; r++) {
-        MemorySegment.copy(
-            weight.data(), ValueLayout.JAVA_BYTE, (long) r * columns, row, 0, columns);
-        for (int c = 0; c < columns; c++) {
-          float value = NarrowFloat.e4m3(row[c]) * factors[r / block * scaleColumns + c / block];
-          int bits = Float.floatToRawIntBits(value);
-          if ((bits & 0xFFFF) != 0) {
-            throw new EngramException(
-                "%s row %d column %d is %s, which bfloat16 cannot hold"
-                    .formatted(values, r, c, value));
-          }
-          decoded[c] = (short) (bits >>> 16);
-        }
-        MemorySegment.copy(
-            decoded, 0, out, ValueLayout.JAVA_SHORT, (long) r * columns * 2, columns);
+  Tensor fp8Matrix(Arena arena, String name, Tensor scales, int block) {
+    Tensor matrix = tensors.load(name, arena);
+    int rows = Math.toIntExact(matrix.shape()[0]);
+    byte[] row = new byte[Math.toIntExact(matrix.shape()[1])];
+    byte[] rowScales = new byte[Math.toIntExact(scales.shape()[1])];
+    short[] unused = new short[row.length];
+    for (int r = 0; r < rows; r++) {
+      copy(matrix, r, row);
+      copy(scales, r / block, rowScales);
+      int column = NarrowFloat.widenScaled(row, rowScales, block, unused);
+      if (column >= 0) {
+        float value = NarrowFloat.e4m3(row[column]) * NarrowFloat.e8m0(rowScales[column / block]);
+        throw new EngramException(
+            "%s row %d column %d is %s"
+                .formatted(
+                    name,
+                    r,
+                    column,
+                    Float.isNaN(value) ? "not a number" : value + ", which bfloat16 cannot hold"));
       }
-      return new Tensor(Dtype.BF16, shape, out);
     }
+    return matrix;
   }
 
-  private static float[] scaleFactors(String name, Tensor scales) {
+  private static void copy(Tensor bytes, int row, byte[] out) {
+    MemorySegment.copy(
+        bytes.data(), ValueLayout.JAVA_BYTE, (long) row * out.length, out, 0, out.length);
+  }
+
+  /**
+   * UE8M0 scales as they are stored.
+   *
+   * @throws EngramException naming the first that is NaN
+   */
+  Tensor fp8Scales(Arena arena, String name) {
+    Tensor scales = tensors.load(name, arena);
     byte[] codes = scales.data().toArray(ValueLayout.JAVA_BYTE);
-    float[] factors = new float[codes.length];
-    for (int i = 0; i < factors.length; i++) {
-      factors[i] = NarrowFloat.e8m0(codes[i]);
-      if (Float.isNaN(factors[i])) {
+    for (int i = 0; i < codes.length; i++) {
+      if (Float.isNaN(NarrowFloat.e8m0(codes[i]))) {
         throw new EngramException(name + " has a NaN as the scale of block " + i);
       }
     }
-    return factors;
+    return scales;
   }
 
   long[] int64(String name) {

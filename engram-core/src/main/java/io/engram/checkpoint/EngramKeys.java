@@ -6,6 +6,7 @@ import io.engram.EngramConfig;
 import io.engram.EngramFormatException;
 import io.engram.GateConfig;
 import io.engram.LayerWeights;
+import io.engram.Tensor;
 import io.engram.hash.HashLayout;
 import io.engram.hash.HashScheme;
 import io.engram.hash.WindowRule;
@@ -26,7 +27,7 @@ import java.util.Optional;
  * layout of DeepSeek-V4.1-Flash.
  */
 final class EngramKeys implements Dialect {
-  private static final int WEIGHT_BLOCK = 32;
+  private static final int WEIGHT_BLOCK = LayerWeights.SCALE_BLOCK;
 
   private final ConfigJson text;
   private final CheckpointTensors tensors;
@@ -165,8 +166,10 @@ final class EngramKeys implements Dialect {
     GateConfig gate = config.gate();
     long[] perStream = {gate.streams(), gate.width()};
     DenseTensors dense = new DenseTensors(tensors);
+    Tensor scales = dense.fp8Scales(arena, name(layer, "wkv.scale"));
     return new LayerWeights(
-        dense.fp8Matrix(arena, name(layer, "wkv.weight"), name(layer, "wkv.scale"), WEIGHT_BLOCK),
+        dense.fp8Matrix(arena, name(layer, "wkv.weight"), scales, WEIGHT_BLOCK),
+        Optional.of(scales),
         Optional.empty(),
         dense.f32(arena, perStream, name(layer, "k_weight")),
         dense.f32(arena, perStream, name(layer, "q_weight")),

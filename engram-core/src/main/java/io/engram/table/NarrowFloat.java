@@ -76,6 +76,34 @@ public final class NarrowFloat {
   }
 
   /**
+   * Widens a row of FP8 E4M3 codes, of which some columns each share a UE8M0 scale, to bfloat16. A
+   * code has three mantissa bits, so that its product with a power of two is a bfloat16 number
+   * unless it is too large or too small.
+   *
+   * @param codes the codes of the row
+   * @param scales the scales of the row, one for each {@code block} columns
+   * @param block columns that share a scale
+   * @param out receives as many bits as there are codes
+   * @return the first column whose product is NaN or no finite bfloat16 number, and where {@code
+   *     out} ends; -1 if there is none
+   */
+  public static int widenScaled(byte[] codes, byte[] scales, int block, short[] out) {
+    for (int from = 0; from < codes.length; from += block) {
+      float scale = e8m0(scales[from / block]);
+      int to = Math.min(from + block, codes.length);
+      for (int column = from; column < to; column++) {
+        float value = e4m3(codes[column]) * scale;
+        int bits = Float.floatToRawIntBits(value);
+        if ((bits & 0xFFFF) != 0 || !Float.isFinite(value)) {
+          return column;
+        }
+        out[column] = (short) (bits >>> 16);
+      }
+    }
+    return -1;
+  }
+
+  /**
    * The value of an IEEE half precision number.
    *
    * @param bits the stored bits

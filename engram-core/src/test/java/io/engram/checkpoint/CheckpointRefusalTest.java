@@ -136,22 +136,30 @@ class CheckpointRefusalTest {
     assertContains("layer 1 stored multipliers, moduli and offsets", refusal());
   }
 
-  @Test
-  void aNanScaleOfTheProjectionIsRefusedWhenTheWeightsAreRead() throws IOException {
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "wkv.scale | 7 | 255 | layers.1.engram.wkv.scale has a NaN as the scale of block 7",
+        "wkv.weight | 1541 | 127 | layers.1.engram.wkv.weight row 2 column 5 is not a number",
+        "wkv.weight | 1541 | 255 | layers.1.engram.wkv.weight row 2 column 5 is not a number",
+        "wkv.scale | 25 | 254 | layers.1.engram.wkv.weight row 32 column 32 is",
+      })
+  void aProjectionThatIsNoNumberIsRefusedWhenTheWeightsAreRead(
+      String tensor, int at, int code, String message) throws IOException {
     copyOf("v41_mini");
     Path file = copy.resolve("model-00001-of-00002.safetensors");
     byte[] bytes = Files.readAllBytes(file);
     String header = new String(bytes, 8, 560, StandardCharsets.UTF_8);
-    JsonObject scale =
+    JsonObject entry =
         JsonParser.parseString(header)
             .getAsJsonObject()
-            .getAsJsonObject("layers.1.engram.wkv.scale");
-    bytes[8 + 560 + scale.getAsJsonArray("data_offsets").get(0).getAsInt() + 7] = (byte) 255;
+            .getAsJsonObject("layers.1.engram." + tensor);
+    bytes[8 + 560 + entry.getAsJsonArray("data_offsets").get(0).getAsInt() + at] = (byte) code;
     Files.write(file, bytes);
     try (EngramMemory memory = EngramMemory.open(copy)) {
       assertContains(
-          "layers.1.engram.wkv.scale has a NaN as the scale of block 7",
-          assertThrows(EngramException.class, () -> memory.weights(1)).getMessage());
+          message, assertThrows(EngramException.class, () -> memory.weights(1)).getMessage());
     }
   }
 

@@ -98,4 +98,37 @@ class NarrowFloatTest {
       assertTrue(Float.isNaN(value) || value == NarrowFloat.bf16(NarrowFloat.toBf16(value)));
     }
   }
+
+  @Test
+  void scaledCodesAreProductsOrAreRefused() {
+    for (int scale = 0; scale < 256; scale++) {
+      for (int code = 0; code < 256; code++) {
+        byte[] codes = {1, 2, (byte) code, 3};
+        byte[] scales = {127, (byte) scale};
+        short[] out = new short[4];
+        int refused = NarrowFloat.widenScaled(codes, scales, 2, out);
+        assertEquals(reference(1, 4, 3), NarrowFloat.bf16(out[0]));
+        assertEquals(reference(2, 4, 3), NarrowFloat.bf16(out[1]));
+        boolean number = scale != 255 && (code & 0x7F) != 0x7F;
+        // The definition of E4M3 differs from the others where they have infinities.
+        double e4m3 =
+            (code & 0x78) == 0x78
+                ? Math.copySign(256 * (1 + (code & 7) / 8.0), (byte) code)
+                : reference(code, 4, 3);
+        double product = e4m3 * Math.scalb(1.0, scale - 127);
+        double step = Math.max(0x1p-133, Math.ulp((float) product) * 0x1p16);
+        boolean held = product % step == 0 && Math.abs(product) < 0x1p128;
+        if (!number || !held) {
+          assertEquals(2, refused, "code " + code + " scale " + scale);
+        } else if (refused < 0) {
+          assertEquals(product, NarrowFloat.bf16(out[2]), "code " + code + " scale " + scale);
+        } else {
+          // The next code may be one that is refused, but not this one.
+          assertEquals(3, refused, "code " + code + " scale " + scale);
+          assertTrue(scale < 3, "scale " + scale);
+        }
+      }
+    }
+    assertEquals(-1, NarrowFloat.widenScaled(new byte[0], new byte[0], 32, new short[0]));
+  }
 }

@@ -24,7 +24,11 @@ final class PreparedLayer {
   /** Keys of all streams and the value. */
   final int outputs;
 
+  private final LayerWeights weights;
+
+  /** The narrowest type of arithmetic, F32 or BF16, that holds every weight of the projection. */
   final Dtype projectionType;
+
   final MemorySegment projection;
 
   /** [outputs], or null. */
@@ -49,8 +53,10 @@ final class PreparedLayer {
     this.rowWidth = rowWidth;
     this.channels = Math.multiplyExact(gate.streams(), gate.width());
     this.outputs = gate.projectionRows();
-    this.projectionType = weights.projection().dtype();
+    this.weights = weights;
     this.projection = weights.projection().data();
+    this.projectionType =
+        weights.projection().dtype() == Dtype.F8_E4M3 ? Dtype.BF16 : weights.projection().dtype();
     checkProjection();
     this.bias = weights.bias().map(t -> floats("bias", t)).orElse(null);
     float[] key = factors("keyNorm", weights.keyNorm());
@@ -116,6 +122,15 @@ final class PreparedLayer {
 
   /** Reads consecutive rows of the projection as floats. */
   void readProjection(int firstRow, int rows, short[] shorts, float[] out) {
+    if (weights.projection().dtype() == Dtype.F8_E4M3) {
+      for (int r = 0; r < rows; r++) {
+        weights.widenProjectionRow(firstRow + r, shorts);
+        for (int e = 0; e < rowWidth; e++) {
+          out[r * rowWidth + e] = Bfloat16.toFloat(shorts[e]);
+        }
+      }
+      return;
+    }
     Memory.read(
         GateLoops.CHOSEN,
         projection,
