@@ -131,8 +131,7 @@ public final class EngramLayer {
    * @param gate the gate
    * @param conv the convolution, where the variant has one
    * @param rowWidth E: values that one token retrieves, columns * head dim
-   * @param weights the weights; the CPU engine uses the projection where it lies, so its memory
-   *     must outlive the layer and stay as it is
+   * @param weights the weights; copied
    * @param engine who does the arithmetic
    * @return the layer
    * @throws IllegalArgumentException if a tensor is missing, has another shape or dtype than the

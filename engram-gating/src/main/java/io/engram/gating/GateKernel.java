@@ -16,30 +16,37 @@ import java.util.concurrent.ArrayBlockingQueue;
  * 2.3; {@code Engram} of the demo; {@code engram.py} of DeepSeek-V4.1; the PLE of Qwen). It needs
  * no tensor library.
  *
- * <p>The projection is summed in float32, partial sums in double precision, or all in double
- * precision and rounded once to bfloat16, as the configuration says; norms and dot products are
- * summed in double precision. A token's result does not depend on how many tokens or sequences a
- * call has, nor on the number of threads: a sequence cut into calls with {@link ConvState} gives
- * the same bits as the whole.
+ * <p>The projection is summed in float32, or in double precision and rounded once to bfloat16, as
+ * the configuration says; norms and dot products are summed in double precision. A token's result
+ * does not depend on how many tokens or sequences a call has, nor on the number of threads: a
+ * sequence cut into calls with {@link ConvState} gives the same bits as the whole.
+ *
+ * <p>The system property {@code engram.projection} chooses who multiplies in float32: {@code auto}
+ * (the default), {@code scalar} or {@code vector}, all of this library, or {@code onednn} or {@code
+ * openblas}, if that is on the class path (docs/performance.md). With one of the latter two numbers
+ * stay within float32's accuracy, but the promise above does not hold: such a library may sum in
+ * another order for another number of tokens. A projection summed in double precision is always
+ * computed here.
  *
  * <p>Thread-safe. Large calls use the common pool beside the calling thread; once warm, a call
- * allocates nothing but that pool's tasks. Scratch for each thread that is inside {@code forward}
- * at the same time is kept for the next call: about 64 * ((streams + 1) * width + rowWidth) floats,
- * with a convolution 64 * streams * width more.
+ * allocates nothing. Scratch for each thread that is inside {@code forward} at the same time is
+ * kept for the next call: about 128 * (rowWidth + width) floats, 3 * 128 * streams doubles for each
+ * 64 outputs, and some tens of kilobytes for each thread that helps.
  */
 public final class GateKernel {
   /** Callers at once whose scratch is kept. */
   private static final int KEPT = 64;
 
   private final PreparedLayer layer;
-  private final PackedProjection projection;
+  private final BlockProduct.Maker product;
   private final GateLoops loops;
   private final int maxWorkers;
   private final ArrayBlockingQueue<GateRun> idle = new ArrayBlockingQueue<>(KEPT);
 
-  private GateKernel(PreparedLayer layer, GateLoops loops, int maxWorkers) {
+  private GateKernel(
+      PreparedLayer layer, BlockProduct.Maker product, GateLoops loops, int maxWorkers) {
     this.layer = layer;
-    this.projection = new PackedProjection(layer, loops);
+    this.product = product;
     this.loops = loops;
     this.maxWorkers = maxWorkers;
   }
@@ -50,15 +57,32 @@ public final class GateKernel {
    * @param gate the gate
    * @param conv the convolution, where the variant has one
    * @param rowWidth values that one token retrieves: columns * head dim
-   * @param weights the weights; the projection is used where it lies, so its memory must outlive
-   *     the kernel and stay as it is; the smaller tensors are copied
+   * @param weights the weights; copied, the projection into the order in which it is read, at the
+   *     same number of bytes for each value
    * @return the kernel
    * @throws IllegalArgumentException if a tensor is missing, has another shape or dtype than the
    *     configuration says, or holds a NaN or an infinity
    */
   public static GateKernel of(
       GateConfig gate, Optional<ConvConfig> conv, int rowWidth, LayerWeights weights) {
-    return of(gate, conv, rowWidth, weights, GateLoops.CHOSEN, Workers.AVAILABLE);
+    PreparedLayer layer = new PreparedLayer(gate, conv, rowWidth, weights);
+    BlockProduct.Maker product = product(layer, weights, ProjectionChoice.get());
+    return new GateKernel(layer, product, GateLoops.CHOSEN, Workers.AVAILABLE);
+  }
+
+  /** What a library sums in float32 could round to another bfloat16 than the exact sum does. */
+  static BlockProduct.Maker product(
+      PreparedLayer layer, LayerWeights weights, ProjectionChoice choice) {
+    ProjectionChoice possible =
+        layer.inDouble() && choice != ProjectionChoice.SCALAR ? ProjectionChoice.VECTOR : choice;
+    return switch (possible) {
+      case SCALAR -> new PackedProjection(layer, new ScalarGateLoops());
+      case VECTOR -> new PackedProjection(layer, GateLoops.CHOSEN);
+      case ONEDNN ->
+          new LibraryProduct.Maker(layer, OneDnn.pack(weights.projection(), Workers.AVAILABLE));
+      case OPENBLAS ->
+          new LibraryProduct.Maker(layer, OpenBlas.pack(weights.projection(), Workers.AVAILABLE));
+    };
   }
 
   static GateKernel of(
@@ -68,13 +92,14 @@ public final class GateKernel {
       LayerWeights weights,
       GateLoops loops,
       int maxWorkers) {
-    return new GateKernel(new PreparedLayer(gate, conv, rowWidth, weights), loops, maxWorkers);
+    PreparedLayer layer = new PreparedLayer(gate, conv, rowWidth, weights);
+    return new GateKernel(layer, new PackedProjection(layer, loops), loops, maxWorkers);
   }
 
   /**
    * A kernel for one layer of a memory.
    *
-   * @param memory the memory, which must outlive the kernel
+   * @param memory the memory; its weights are copied
    * @param layer a layer of its configuration
    * @return the kernel
    * @throws IllegalArgumentException if the memory has no such layer
@@ -121,7 +146,7 @@ public final class GateKernel {
       }
       GateRun run = idle.poll();
       if (run == null) {
-        run = new GateRun(layer, projection, loops, maxWorkers);
+        run = new GateRun(layer, product, loops, maxWorkers);
       }
       try {
         run.forward(call);

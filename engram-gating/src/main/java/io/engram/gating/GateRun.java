@@ -36,13 +36,14 @@ final class GateRun {
   private static final int SUMS = 3;
 
   private final PreparedLayer layer;
-  private final PackedProjection projection;
+  private final BlockProduct product;
   private final GateFunction function;
   private final GateLoops loops;
   private final int maxWorkers;
   private final Workers crew;
   private final Local[] locals;
-  private final int groups;
+  private final OutputGroups groups;
+  private final int perSection;
 
   /** The sequence's past where the caller keeps none: only for a sequence longer than a block. */
   private final ConvState ownState;
@@ -51,7 +52,8 @@ final class GateRun {
   private final Workers.Body checkItem = this::checkItem;
 
   private final Workers.Body layOutItem = this::layOutItem;
-  private final Workers.Body projectItem = this::projectItem;
+  private final Workers.Body pieceItem = this::pieceItem;
+  private final Workers.Body groupItem = this::groupItem;
   private final Workers.Body gateItem = this::gateItem;
   private final Workers.Body writeItem = this::writeItem;
   private final ConvState.Source normedSource = this::normed;
@@ -69,15 +71,10 @@ final class GateRun {
   /** The token that {@link #normed} counts from. */
   private int appended;
 
-  /** [count / 4, rowWidth, 4], then the rest one by one; one of the two. */
-  private float[] x = {};
-
-  private double[] doubles = {};
-
-  /** [count, streams, groups, SUMS]. */
+  /** [count, streams, groups of a section, SUMS]. */
   private double[] keySums = {};
 
-  /** [count, groups]: squares of the value. */
+  /** [count, groups of a section]: squares of the value. */
   private double[] valueSums = {};
 
   /** [count, width]. */
@@ -91,38 +88,35 @@ final class GateRun {
 
   /** Scratch of one worker. */
   private static final class Local {
-    final PackedProjection.Scratch panels;
     final float[] fours;
     final float[] products;
-    final double[] doubleProducts;
     final float[] input;
     final float[] out;
     final short[] shorts;
     final double[] sums = new double[SUMS];
     final double[] lanes = new double[GateLoops.LANES];
 
-    Local(PreparedLayer layer, PackedProjection projection) {
+    Local(PreparedLayer layer, OutputGroups groups) {
       int wide = Math.max(layer.rowWidth, layer.channels);
-      panels = projection.scratch();
       fours = new float[GateLoops.TOKENS * layer.rowWidth];
-      products = new float[BLOCK * projection.groupWidth()];
-      doubleProducts = new double[layer.inDouble() ? products.length : 0];
+      products = new float[BLOCK * groups.groupWidth()];
       input = new float[wide];
       out = new float[layer.gate.width()];
       shorts = new short[wide];
     }
   }
 
-  GateRun(PreparedLayer layer, PackedProjection projection, GateLoops loops, int maxWorkers) {
+  GateRun(PreparedLayer layer, BlockProduct.Maker product, GateLoops loops, int maxWorkers) {
     this.layer = layer;
-    this.projection = projection;
+    this.product = product.forRun(maxWorkers);
+    this.groups = product.groups();
+    this.perSection = groups.perSection();
     this.function = new GateFunction(layer.gate);
     this.loops = loops;
     this.maxWorkers = maxWorkers;
     this.crew = new Workers(maxWorkers);
     this.locals = new Local[maxWorkers];
-    this.locals[0] = new Local(layer, projection);
-    this.groups = projection.groups();
+    this.locals[0] = new Local(layer, groups);
     this.ownState = layer.conv.map(c -> ConvState.start(layer.gate, c, 0)).orElse(null);
   }
 
@@ -215,19 +209,17 @@ final class GateRun {
   private void block() {
     int streams = layer.gate.streams();
     int width = layer.rowWidth;
-    if (layer.inDouble()) {
-      doubles = atLeast(doubles, count, width);
-    } else {
-      x = atLeast(x, count, width);
-    }
-    keySums = atLeast(keySums, count, streams * groups * SUMS);
-    valueSums = atLeast(valueSums, count, groups);
+    product.start(count);
+    keySums = atLeast(keySums, count, streams * perSection * SUMS);
+    valueSums = atLeast(valueSums, count, perSection);
     values = atLeast(values, count, layer.gate.width());
     gates = atLeast(gates, count, streams);
     factors = atLeast(factors, count, streams);
     long elements = (long) count * layer.channels;
     parallel(Math.ceilDiv(count, GateLoops.TOKENS), 2L * count * width, layOutItem);
-    parallel((streams + 1) * groups, (long) count * layer.outputs * width, projectItem);
+    long products = (long) count * layer.outputs * width;
+    parallel(product.pieces(), products, pieceItem);
+    parallel(groups.count(), products, groupItem);
     parallel(count, 64L * count * streams, gateItem);
     if (call.gates().isPresent()) {
       long at = (long) first * streams * Float.BYTES;
@@ -255,49 +247,33 @@ final class GateRun {
         Arrays.fill(rows, t * width, (t + 1) * width, 0);
       }
     }
-    int to = token * width;
-    boolean together = tokens == GateLoops.TOKENS;
-    for (int k = 0; together && k < width; k++) {
-      for (int t = 0; t < GateLoops.TOKENS; t++, to++) {
-        put(to, rows[t * width + k]);
-      }
-    }
-    for (int i = 0; !together && i < tokens * width; i++) {
-      put(to + i, rows[i]);
-    }
+    product.put(token, tokens, rows);
   }
 
-  private void put(int at, float value) {
-    if (layer.inDouble()) {
-      doubles[at] = value;
-    } else {
-      x[at] = value;
-    }
+  private void pieceItem(int worker, int piece) {
+    product.piece(piece);
   }
 
   /** One group of outputs of one stream's key, or of the value. */
-  private void projectItem(int worker, int item) {
+  private void groupItem(int worker, int item) {
     Local local = locals[worker];
-    int section = item / groups;
-    int group = item % groups;
-    multiply(item, local);
-    int stride = projection.groupWidth();
-    int columns = projection.columns(group);
-    int column = group * stride;
-    if (section == layer.gate.streams()) {
-      for (int n = 0; n < count; n++) {
-        System.arraycopy(
-            local.products, n * stride, values, n * layer.gate.width() + column, columns);
-        valueSums[n * groups + group] =
-            layer.conv.isPresent()
-                ? loops.sumOfSquares(local.products, n * stride, columns, local.lanes)
-                : 0;
+    product.group(worker, item, local.products);
+    int streams = layer.gate.streams();
+    int section = groups.section(item);
+    int stride = groups.groupWidth();
+    int columns = groups.columns(item);
+    int group = groups.group(item);
+    for (int n = 0; n < count && section == streams; n++) {
+      int to = n * layer.gate.width() + groups.column(item);
+      System.arraycopy(local.products, n * stride, values, to, columns);
+      if (layer.conv.isPresent()) {
+        valueSums[n * perSection + group] =
+            loops.sumOfSquares(local.products, n * stride, columns, local.lanes);
       }
-      return;
     }
-    int channel = section * layer.gate.width() + column;
-    for (int n = 0; n < count; n++) {
+    for (int n = 0; n < count && section < streams; n++) {
       if (isLive(first + n)) {
+        int channel = groups.output(item);
         readStreams(first + n, channel, columns, local);
         loops.gateSums(
             local.products,
@@ -309,33 +285,8 @@ final class GateRun {
             columns,
             local.sums,
             local.lanes);
-        int at = ((n * layer.gate.streams() + section) * groups + group) * SUMS;
+        int at = ((n * streams + section) * perSection + group) * SUMS;
         System.arraycopy(local.sums, 0, keySums, at, SUMS);
-      }
-    }
-  }
-
-  /** The products of one item with their biases, rounded: {@code local.products}. */
-  private void multiply(int item, Local local) {
-    int stride = projection.groupWidth();
-    int columns = projection.columns(item % groups);
-    int output = item / groups * layer.gate.width() + item % groups * stride;
-    if (layer.inDouble()) {
-      projection.multiply(item, doubles, count, local.panels, local.doubleProducts);
-    } else {
-      projection.multiply(item, x, count, local.panels, local.products);
-    }
-    if (!layer.inDouble() && layer.bias == null) {
-      return;
-    }
-    for (int n = 0; n < count; n++) {
-      for (int c = 0; c < columns; c++) {
-        float bias = layer.bias == null ? 0 : layer.bias[output + c];
-        int at = n * stride + c;
-        local.products[at] =
-            layer.inDouble()
-                ? Bfloat16.round(local.doubleProducts[at] + bias)
-                : local.products[at] + bias;
       }
     }
   }
@@ -345,26 +296,20 @@ final class GateRun {
     call = rowsOnly;
     first = 0;
     count = rowsOnly.sequences() * rowsOnly.tokens();
-    if (layer.inDouble()) {
-      doubles = atLeast(doubles, count, layer.rowWidth);
-    } else {
-      x = atLeast(x, count, layer.rowWidth);
-    }
+    product.start(count);
     for (int item = 0; item * GateLoops.TOKENS < count; item++) {
       layOutItem(0, item);
     }
+    for (int piece = 0; piece < product.pieces(); piece++) {
+      product.piece(piece);
+    }
     float[] all = new float[count * layer.outputs];
-    int stride = projection.groupWidth();
-    for (int item = 0; item < (layer.gate.streams() + 1) * groups; item++) {
-      multiply(item, locals[0]);
-      int output = item / groups * layer.gate.width() + item % groups * stride;
+    float[] products = locals[0].products;
+    for (int item = 0; item < groups.count(); item++) {
+      product.group(0, item, products);
       for (int n = 0; n < count; n++) {
-        System.arraycopy(
-            locals[0].products,
-            n * stride,
-            all,
-            n * layer.outputs + output,
-            projection.columns(item % groups));
+        int to = n * layer.outputs + groups.output(item);
+        System.arraycopy(products, n * groups.groupWidth(), all, to, groups.columns(item));
       }
     }
     call = null;
@@ -378,8 +323,8 @@ final class GateRun {
     int streams = layer.gate.streams();
     boolean isLive = isLive(first + n);
     double meanSquare = 0;
-    for (int g = 0; g < groups; g++) {
-      meanSquare += valueSums[n * groups + g];
+    for (int g = 0; g < perSection && layer.conv.isPresent(); g++) {
+      meanSquare += valueSums[n * perSection + g];
     }
     meanSquare /= layer.gate.width();
     for (int s = 0; s < streams; s++) {
@@ -388,8 +333,8 @@ final class GateRun {
         double keys = 0;
         double queries = 0;
         double dot = 0;
-        int at = (n * streams + s) * groups * SUMS;
-        for (int g = 0; g < groups; g++, at += SUMS) {
+        int at = (n * streams + s) * perSection * SUMS;
+        for (int g = 0; g < perSection; g++, at += SUMS) {
           keys += keySums[at];
           queries += keySums[at + 1];
           dot += keySums[at + 2];
@@ -544,7 +489,7 @@ final class GateRun {
     int wanted = work < PARALLEL_WORK ? 1 : workers;
     for (int i = 1; i < wanted; i++) {
       if (locals[i] == null) {
-        locals[i] = new Local(layer, projection);
+        locals[i] = new Local(layer, groups);
       }
     }
     crew.forEach(wanted, items, body);

@@ -30,6 +30,7 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** What the kernel promises beyond {@link EngramLayerContract}: bits, threads and memory. */
@@ -49,9 +50,9 @@ class GateKernelTest {
   }
 
   private static float[] keysAndValue(PreparedLayer layer, float[] rows, int tokens) {
-    PackedProjection projection = new PackedProjection(layer, GateLoops.CHOSEN);
     float[] none = {};
-    return new GateRun(layer, projection, GateLoops.CHOSEN, 1)
+    PackedProjection product = new PackedProjection(layer, GateLoops.CHOSEN);
+    return new GateRun(layer, product, GateLoops.CHOSEN, 1)
         .keysAndValue(GateCall.of(1, tokens, rows, none, none));
   }
 
@@ -147,6 +148,42 @@ class GateKernelTest {
     assertArrayEquals(streams, inPlace, "a refused call wrote to the streams");
     kernel.forward(GateCall.of(1, 100, rows, inPlace, inPlace));
     assertArrayEquals(expected, inPlace);
+  }
+
+  // --- who multiplies -------------------------------------------------------------------------
+
+  @ParameterizedTest
+  @EnumSource
+  void whoeverMultipliesTheLayerIsTheSame(ProjectionChoice choice) {
+    RandomGenerator random = Seeds.random("product " + choice);
+    int tokens = GateRun.BLOCK + 71;
+    for (Dtype dtype : new Dtype[] {Dtype.F32, Dtype.BF16}) {
+      for (GateConfig gate : List.of(Variants.demo(3, 72), Variants.v41(2, 40))) {
+        Optional<ConvConfig> conv = gate.bias() ? Optional.of(CONV) : Optional.empty();
+        RandomLayer r = RandomLayer.of(gate, conv, 48, dtype, random);
+        PreparedLayer layer = new PreparedLayer(gate, conv, 48, r.weights());
+        BlockProduct.Maker product = GateKernel.product(layer, r.weights(), choice);
+        boolean exact = layer.inDouble();
+        assertEquals(
+            !exact && (choice == ProjectionChoice.ONEDNN || choice == ProjectionChoice.OPENBLAS),
+            product instanceof LibraryProduct.Maker,
+            "only sums in float32 are left to a library");
+        // Rows of a bfloat16 table, which a library that rounds its input leaves alone.
+        float[] rows = RandomLayer.rounded(RandomLayer.values(random, tokens * 48));
+        float[] streams = RandomLayer.values(random, tokens * r.channels());
+        float[] out = new float[streams.length];
+        GateRun run = new GateRun(layer, product, GateLoops.CHOSEN, 2);
+        run.forward(GateCall.of(1, tokens, rows, streams, out));
+        ReferenceLayer expected = new ReferenceLayer(r, 1, tokens, rows, streams, null);
+        for (int i = 0; i < out.length; i++) {
+          double value = expected.output[i];
+          // Where a dot product is next to nothing, its root magnifies what float32 keys cost.
+          double dot = expected.dots[i / gate.width()];
+          double loss = exact ? 4e-3 : 1e-5 + 1e-6 / Math.sqrt(Math.max(Math.abs(dot), 1e-6));
+          assertEquals(value, out[i], loss * Math.max(Math.abs(value), 1), "element " + i);
+        }
+      }
+    }
   }
 
   // --- rounding -------------------------------------------------------------------------------
