@@ -6,6 +6,7 @@ import io.engram.EngramConfig;
 import io.engram.EngramMemory;
 import io.engram.GateConfig;
 import io.engram.LayerWeights;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Optional;
 import java.util.concurrent.ArrayBlockingQueue;
@@ -79,9 +80,11 @@ public final class GateKernel {
       case SCALAR -> new PackedProjection(layer, new ScalarGateLoops());
       case VECTOR -> new PackedProjection(layer, GateLoops.CHOSEN);
       case ONEDNN ->
-          new LibraryProduct.Maker(layer, OneDnn.pack(weights.projection(), Workers.AVAILABLE));
+          new LibraryProduct.Maker(
+              layer, OneDnn.pack(weights.widenedProjection(Arena.ofAuto()), Workers.AVAILABLE));
       case OPENBLAS ->
-          new LibraryProduct.Maker(layer, OpenBlas.pack(weights.projection(), Workers.AVAILABLE));
+          new LibraryProduct.Maker(
+              layer, OpenBlas.pack(weights.widenedProjection(Arena.ofAuto()), Workers.AVAILABLE));
     };
   }
 

@@ -16,7 +16,8 @@ import java.util.List;
 
 /**
  * Projections by OpenBLAS: {@code cblas_sgemm}, and {@code cblas_sgemv} for a single token. F32
- * weights are used where they lie; BF16 weights are widened once, to twice their size.
+ * weights are used where they lie, and using a projection whose weights' arena is closed throws an
+ * {@link IllegalStateException}; BF16 weights are widened once, to twice their size.
  *
  * <p>The library is this class's own copy of the one in JavaCPP's preset, which ND4J brings along:
  * it runs on the calling thread alone, and ND4J's keeps its threads.
@@ -69,7 +70,7 @@ final class OpenBlas {
             ValueLayout.JAVA_FLOAT,
             ValueLayout.JAVA_LONG,
             ValueLayout.JAVA_INT,
-            ValueLayout.JAVA_LONG,
+            ValueLayout.ADDRESS,
             ValueLayout.JAVA_INT,
             ValueLayout.JAVA_FLOAT,
             ValueLayout.JAVA_LONG,
@@ -82,7 +83,7 @@ final class OpenBlas {
             ValueLayout.JAVA_INT,
             ValueLayout.JAVA_INT,
             ValueLayout.JAVA_FLOAT,
-            ValueLayout.JAVA_LONG,
+            ValueLayout.ADDRESS,
             ValueLayout.JAVA_INT,
             ValueLayout.JAVA_LONG,
             ValueLayout.JAVA_INT,
@@ -109,8 +110,8 @@ final class OpenBlas {
   /**
    * Makes a projection.
    *
-   * @param weights F32 or BF16 [outputs, rowWidth]; F32 in native memory must stay as it is while
-   *     the projection is used
+   * @param weights F32 or BF16 [outputs, rowWidth]; F32 in native memory that all threads may touch
+   *     must stay as it is, and open, while the projection is used
    * @param parts ranges of outputs that are wanted
    * @return the projection
    * @throws IllegalStateException if the library cannot be had; the message says what to add
@@ -120,14 +121,31 @@ final class OpenBlas {
       throw new IllegalStateException(Library.FAILURE.getMessage(), Library.FAILURE);
     }
     DenseWeights dense = DenseWeights.of(weights);
-    boolean inPlace = dense.dtype() == Dtype.F32 && dense.isReadableInPlace();
+    boolean inPlace =
+        dense.dtype() == Dtype.F32 && dense.isReadableInPlace() && Memory.isShared(weights.data());
     MemorySegment memory =
         inPlace ? weights.data() : dense.floats(0, dense.outputs(), Arena.ofAuto());
-    return new Product(OutputParts.of(dense.outputs(), parts), dense.rowWidth(), memory);
+    OutputParts ranges = OutputParts.of(dense.outputs(), parts);
+    MemorySegment[] rows = new MemorySegment[ranges.count()];
+    for (int part = 0; part < rows.length; part++) {
+      rows[part] = memory.asSlice((long) ranges.first(part) * dense.rowWidth() * Float.BYTES);
+    }
+    return new Product(ranges, dense.rowWidth(), rows);
   }
 
-  private record Product(OutputParts ranges, int rowWidth, MemorySegment weights)
-      implements Projection {
+  private static final class Product implements Projection {
+    private final OutputParts ranges;
+    private final int rowWidth;
+
+    /** By part: the linker keeps their memory open during a call. */
+    private final MemorySegment[] weights;
+
+    Product(OutputParts ranges, int rowWidth, MemorySegment[] weights) {
+      this.ranges = ranges;
+      this.rowWidth = rowWidth;
+      this.weights = weights;
+    }
+
     @Override
     public int parts() {
       return ranges.count();
@@ -139,9 +157,8 @@ final class OpenBlas {
       if (tokens == 0) {
         return;
       }
-      long first = ranges.first(part);
-      long w = weights.address() + first * rowWidth * Float.BYTES;
-      long y = out.address() + first * Float.BYTES;
+      MemorySegment w = weights[part];
+      long y = out.address() + (long) ranges.first(part) * Float.BYTES;
       try {
         if (tokens == 1) {
           Functions.SGEMV.invokeExact(
@@ -179,7 +196,6 @@ final class OpenBlas {
       } catch (Throwable e) {
         throw new AssertionError("C declares no exception", e);
       } finally {
-        Reference.reachabilityFence(weights);
         Reference.reachabilityFence(x);
         Reference.reachabilityFence(out);
       }

@@ -17,7 +17,10 @@ import java.lang.foreign.ValueLayout;
 import java.util.Optional;
 import java.util.random.RandomGenerator;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** A projection in FP8 with block scales is the same layer as the one widened beforehand. */
@@ -79,6 +82,25 @@ class Fp8ProjectionTest {
             GateKernel.of(gate, Optional.empty(), rowWidth, wide).forward(rows, streams),
             GateKernel.of(gate, Optional.empty(), rowWidth, fp8).forward(rows, streams));
       }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  @EnabledOnOs(value = OS.LINUX, architectures = "amd64")
+  void whoeverMultipliesTakesIt(ProjectionChoice choice) {
+    RandomGenerator random = Seeds.random("FP8 projection by " + choice);
+    GateConfig gate = Variants.qwen(2, 50);
+    LayerWeights fp8 = random(gate, 77, random);
+    float[] rows = RandomLayer.rounded(RandomLayer.values(random, 9 * 77));
+    float[] streams = RandomLayer.values(random, 9 * 100);
+    float[] expected = GateKernel.of(gate, Optional.empty(), 77, fp8).forward(rows, streams);
+    float[] out = new float[streams.length];
+    PreparedLayer layer = new PreparedLayer(gate, Optional.empty(), 77, fp8);
+    new GateRun(layer, GateKernel.product(layer, fp8, choice), GateLoops.CHOSEN, 2)
+        .forward(GateCall.of(1, 9, rows, streams, out));
+    for (int i = 0; i < out.length; i++) {
+      assertEquals(expected[i], out[i], 1e-4 * (1 + Math.abs(expected[i])), "element " + i);
     }
   }
 
