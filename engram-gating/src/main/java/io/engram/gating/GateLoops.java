@@ -142,6 +142,41 @@ interface GateLoops {
   /** The same to doubles. */
   void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
 
+  /** The exponent that {@link #quadsToF32} leaves to its factors: of E4M3 to that of float32. */
+  int E4M3_EXPONENT = 120;
+
+  /**
+   * E4M3 numbers to F32, both in anonymous memory in native byte order, times a factor each.
+   *
+   * <p>They are packed four in an int: of 4 * pairLanes consecutive ones, byte b of int i is number
+   * b * pairLanes + i. None is NaN. Factors are 2^{@link #E4M3_EXPONENT} times what is wanted, and
+   * products are exact.
+   *
+   * @param factors F32 [vectors, pairLanes]: number n has factor n modulo their count
+   * @param vectors 1 or 2
+   * @param count number of E4M3 numbers, whole blocks
+   */
+  void quadsToF32(
+      MemorySegment in,
+      long inAt,
+      MemorySegment factors,
+      long factorsAt,
+      int vectors,
+      MemorySegment out,
+      long outAt,
+      int count);
+
+  /** The same to doubles. */
+  void quadsToF64(
+      MemorySegment in,
+      long inAt,
+      MemorySegment factors,
+      long factorsAt,
+      int vectors,
+      MemorySegment out,
+      long outAt,
+      int count);
+
   /**
    * The three sums of a gate, in double precision: sums[0] = x . x, sums[1] = y . y, sums[2] = x .
    * y . w.

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.gating;
 
-import io.engram.Dtype;
+import io.engram.LayerWeights;
+import io.engram.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Optional;
 
 /**
  * A layer's projection in the order in which the loops read it, copied once into anonymous memory:
  * for each group of outputs {@link GateLoops#PANELS} panels one after the other, each [rowWidth,
  * panel width], padded with zeros where a section has no more outputs.
  *
- * <p>Weights keep the bytes they were given: bfloat16 is widened piece by piece in cache, once for
- * all tokens of a block, or in registers for one token. Only float32 weights of a layer that sums
- * in double precision are widened beforehand.
+ * <p>Weights keep the bytes they were given: bfloat16, and FP8 with its block scales, are widened
+ * piece by piece in cache, once for all tokens of a block, or in registers for one token. Only
+ * float32 weights of a layer that sums in double precision are widened beforehand.
  *
  * <p>The sum of one output is made of chains of {@link #DEPTH} additions, added up in their order:
  * the same bits for any number of tokens. Immutable, safe to share.
@@ -22,15 +24,24 @@ final class PackedProjection implements BlockProduct.Maker {
   /** Summands of one chain: a piece of four panels stays in the second cache. */
   private static final int DEPTH = 256;
 
+  /** The largest scale whose factor is a float32. */
+  private static final int MAX_SCALE = 254 - GateLoops.E4M3_EXPONENT;
+
   private enum Element {
     F32(4),
     F64(8),
-    BF16(2);
+    BF16(2),
+    FP8(1);
 
     final int bytes;
 
     Element(int bytes) {
       this.bytes = bytes;
+    }
+
+    /** Whether the loops cannot read it and it has to be widened. */
+    boolean isNarrow() {
+      return this == BF16 || this == FP8;
     }
   }
 
@@ -42,6 +53,9 @@ final class PackedProjection implements BlockProduct.Maker {
   private final Element element;
   private final MemorySegment weights;
 
+  /** F32 [groups, PANELS, blocks of a row, panelWidth]: of FP8, as the loops want them. */
+  private final MemorySegment factors;
+
   PackedProjection(PreparedLayer layer, GateLoops loops) {
     this.layer = layer;
     this.loops = loops;
@@ -50,20 +64,42 @@ final class PackedProjection implements BlockProduct.Maker {
     this.groups =
         new OutputGroups(
             layer.gate.streams() + 1, layer.gate.width(), GateLoops.PANELS * panelWidth);
-    if (layer.projectionType == Dtype.BF16) {
-      this.element = Element.BF16;
-    } else {
-      this.element = layer.inDouble() ? Element.F64 : Element.F32;
-    }
+    this.element = element(layer);
     this.weights = Arena.ofAuto().allocate(groupBytes() * groups.count(), 64);
+    long factorBytes = element == Element.FP8 ? panelFactorBytes() * GateLoops.PANELS : 0;
+    this.factors = Arena.ofAuto().allocate(factorBytes * groups.count(), 64);
     float[] row = new float[rowWidth];
     short[] shorts = new short[rowWidth];
     for (int item = 0; item < groups.count(); item++) {
       for (int c = 0; c < groups.columns(item); c++) {
-        layer.readProjection(groups.output(item) + c, 1, shorts, row);
-        store(item * groupBytes() + c / panelWidth * panelBytes(), c % panelWidth, row);
+        int output = groups.output(item) + c;
+        int panel = item * GateLoops.PANELS + c / panelWidth;
+        if (element == Element.FP8) {
+          storeCodes(panel, c % panelWidth, output);
+        } else {
+          layer.readProjection(output, 1, shorts, row);
+          store(panel * panelBytes(), c % panelWidth, row);
+        }
       }
     }
+  }
+
+  private static Element element(PreparedLayer layer) {
+    LayerWeights stored = layer.weights;
+    return switch (stored.projection().dtype()) {
+      case BF16 -> Element.BF16;
+      // Factors beyond the range of float32 are as good as never seen.
+      case F8_E4M3 -> largest(stored.projectionScales()) <= MAX_SCALE ? Element.FP8 : Element.BF16;
+      default -> layer.inDouble() ? Element.F64 : Element.F32;
+    };
+  }
+
+  private static int largest(Optional<Tensor> scales) {
+    int largest = 0;
+    for (byte code : scales.orElseThrow().data().toArray(ValueLayout.JAVA_BYTE)) {
+      largest = Math.max(largest, Byte.toUnsignedInt(code));
+    }
+    return largest;
   }
 
   private void store(long panel, int column, float[] row) {
@@ -73,7 +109,33 @@ final class PackedProjection implements BlockProduct.Maker {
         case F32 -> weights.set(ValueLayout.JAVA_FLOAT, panel + index * Float.BYTES, row[k]);
         case F64 -> weights.set(ValueLayout.JAVA_DOUBLE, panel + index * Double.BYTES, row[k]);
         case BF16 -> storeHalf(panel, index, Bfloat16.toBits(row[k]));
+        case FP8 -> throw new IllegalStateException("FP8 is stored by its codes");
       }
+    }
+  }
+
+  /** Puts the codes of one output into their quarters of ints: {@link GateLoops#quadsToF32}. */
+  private void storeCodes(int panel, int column, int output) {
+    MemorySegment codes = layer.weights.projection().data();
+    Tensor scales = layer.weights.projectionScales().orElseThrow();
+    int lanes = loops.pairLanes();
+    for (int k = 0; k < rowWidth; k++) {
+      long index = (long) k * panelWidth + column;
+      long inBlock = index % block();
+      long at = index - inBlock + inBlock % lanes * Integer.BYTES;
+      int shift = (int) (inBlock / lanes) * Byte.SIZE;
+      byte code = codes.get(ValueLayout.JAVA_BYTE, (long) output * rowWidth + k);
+      long quad = panel * panelBytes() + at;
+      int others = weights.get(ValueLayout.JAVA_INT, quad);
+      weights.set(ValueLayout.JAVA_INT, quad, others | (code & 0xFF) << shift);
+    }
+    int blocks = scaleBlocks();
+    for (int b = 0; b < blocks; b++) {
+      long scaleAt = (long) (output / LayerWeights.SCALE_BLOCK) * blocks + b;
+      int scale = Byte.toUnsignedInt(scales.data().get(ValueLayout.JAVA_BYTE, scaleAt));
+      long to = panel * panelFactorBytes() + ((long) b * panelWidth + column) * Float.BYTES;
+      float factor = Float.intBitsToFloat((scale + GateLoops.E4M3_EXPONENT) << 23);
+      factors.set(ValueLayout.JAVA_FLOAT, to, factor);
     }
   }
 
@@ -87,12 +149,21 @@ final class PackedProjection implements BlockProduct.Maker {
     weights.set(ValueLayout.JAVA_INT, at, other | (bits & 0xFFFF) << shift);
   }
 
+  /** Weights whose places in a few ints depend on each other. */
   private int block() {
-    return 2 * loops.pairLanes();
+    return (element == Element.FP8 ? 4 : 2) * loops.pairLanes();
+  }
+
+  private int scaleBlocks() {
+    return Math.ceilDiv(rowWidth, LayerWeights.SCALE_BLOCK);
+  }
+
+  private long panelFactorBytes() {
+    return (long) scaleBlocks() * panelWidth * Float.BYTES;
   }
 
   private long panelBytes() {
-    // Whole blocks of pairs, also where a panel in double precision has an odd number of halves.
+    // Whole blocks, also where a row of a panel is only part of one.
     return Math.ceilDiv((long) rowWidth * panelWidth, block()) * block() * element.bytes;
   }
 
@@ -117,8 +188,7 @@ final class PackedProjection implements BlockProduct.Maker {
   /** Memory of one worker, and the panels that it multiplies by now. */
   private final class Panels {
     private final MemorySegment wide =
-        Arena.ofAuto()
-            .allocate(element == Element.BF16 ? GateLoops.PANELS * widePanelBytes() : 0, 64);
+        Arena.ofAuto().allocate(element.isNarrow() ? GateLoops.PANELS * widePanelBytes() : 0, 64);
     private final double[] sums =
         new double[layer.inDouble() ? GateRun.BLOCK * groups.groupWidth() : 0];
     private MemorySegment memory;
@@ -128,7 +198,7 @@ final class PackedProjection implements BlockProduct.Maker {
     /** Finds a piece of the panels of a group, or widens it: some summands from one on. */
     void prepare(int item, int from, int depth) {
       long stored = item * groupBytes() + (long) from * panelWidth * element.bytes;
-      if (element != Element.BF16) {
+      if (!element.isNarrow()) {
         memory = weights;
         at = stored;
         bytes = panelBytes();
@@ -137,12 +207,37 @@ final class PackedProjection implements BlockProduct.Maker {
       memory = wide;
       at = 0;
       bytes = widePanelBytes();
-      int count = Math.ceilDiv(depth * panelWidth, block()) * block();
       for (int p = 0; p < GateLoops.PANELS; p++) {
-        if (layer.inDouble()) {
-          loops.pairsToF64(weights, stored + p * panelBytes(), wide, p * bytes, count);
+        if (element == Element.FP8) {
+          widenCodes(
+              item * GateLoops.PANELS + p, stored + p * panelBytes(), from, depth, p * bytes);
+        } else if (layer.inDouble()) {
+          loops.pairsToF64(weights, stored + p * panelBytes(), wide, p * bytes, whole(depth));
         } else {
-          loops.pairsToF32(weights, stored + p * panelBytes(), wide, p * bytes, count);
+          loops.pairsToF32(weights, stored + p * panelBytes(), wide, p * bytes, whole(depth));
+        }
+      }
+    }
+
+    /** Weights of some rows of a panel, and of the rest of their last block. */
+    private int whole(int rows) {
+      return Math.ceilDiv(rows * panelWidth, block()) * block();
+    }
+
+    private void widenCodes(int panel, long in, int from, int depth, long out) {
+      int vectors = panelWidth / loops.pairLanes();
+      int outBytes = layer.inDouble() ? Double.BYTES : Float.BYTES;
+      for (int k = 0; k < depth; k += LayerWeights.SCALE_BLOCK) {
+        int count = whole(Math.min(LayerWeights.SCALE_BLOCK, depth - k));
+        long done = (long) k * panelWidth;
+        long factor =
+            panel * panelFactorBytes()
+                + (long) (from + k) / LayerWeights.SCALE_BLOCK * panelWidth * Float.BYTES;
+        long to = out + done * outBytes;
+        if (layer.inDouble()) {
+          loops.quadsToF64(weights, in + done, factors, factor, vectors, wide, to, count);
+        } else {
+          loops.quadsToF32(weights, in + done, factors, factor, vectors, wide, to, count);
         }
       }
     }

@@ -24,7 +24,7 @@ final class PreparedLayer {
   /** Keys of all streams and the value. */
   final int outputs;
 
-  private final LayerWeights weights;
+  final LayerWeights weights;
 
   /** The narrowest type of arithmetic, F32 or BF16, that holds every weight of the projection. */
   final Dtype projectionType;

@@ -257,6 +257,49 @@ final class ScalarGateLoops implements GateLoops {
   }
 
   @Override
+  public void quadsToF32(
+      MemorySegment in,
+      long inAt,
+      MemorySegment factors,
+      long factorsAt,
+      int vectors,
+      MemorySegment out,
+      long outAt,
+      int count) {
+    int all = vectors * pairLanes();
+    for (int i = 0; i < count; i++) {
+      float factor = factors.get(ValueLayout.JAVA_FLOAT, factorsAt + (long) i % all * Float.BYTES);
+      out.set(ValueLayout.JAVA_FLOAT, outAt + (long) i * Float.BYTES, quad(in, inAt, i) * factor);
+    }
+  }
+
+  @Override
+  public void quadsToF64(
+      MemorySegment in,
+      long inAt,
+      MemorySegment factors,
+      long factorsAt,
+      int vectors,
+      MemorySegment out,
+      long outAt,
+      int count) {
+    int all = vectors * pairLanes();
+    for (int i = 0; i < count; i++) {
+      float factor = factors.get(ValueLayout.JAVA_FLOAT, factorsAt + (long) i % all * Float.BYTES);
+      out.set(ValueLayout.JAVA_DOUBLE, outAt + (long) i * Double.BYTES, quad(in, inAt, i) * factor);
+    }
+  }
+
+  /** E4M3 number i with its exponent as it is: smaller than it is meant by 2^120. */
+  private float quad(MemorySegment in, long inAt, int i) {
+    int block = 4 * pairLanes();
+    int inBlock = i % block;
+    long at = inAt + (i - inBlock) + (long) inBlock % pairLanes() * Integer.BYTES;
+    int top = in.get(ValueLayout.JAVA_INT, at) << (24 - Byte.SIZE * (inBlock / pairLanes()));
+    return Float.intBitsToFloat((top & 0x80000000) | ((top & 0x7F000000) >>> 4));
+  }
+
+  @Override
   public void gateSums(
       float[] x,
       int xFrom,

@@ -436,6 +436,80 @@ final class VectorGateLoops implements GateLoops {
     }
   }
 
+  @Override
+  public void quadsToF32(
+      MemorySegment in,
+      long inAt,
+      MemorySegment factors,
+      long factorsAt,
+      int vectors,
+      MemorySegment out,
+      long outAt,
+      int count) {
+    FloatVector even = FloatVector.fromMemorySegment(F, factors, factorsAt, ORDER);
+    long second = factorsAt + (vectors - 1L) * F.vectorByteSize();
+    FloatVector odd = FloatVector.fromMemorySegment(F, factors, second, ORDER);
+    for (int i = 0; i < count; i += 4 * F.length()) {
+      IntVector quads = IntVector.fromMemorySegment(I, in, inAt + i, ORDER);
+      FloatVector v0 = e4m3(quads.lanewise(VectorOperators.LSHL, 24)).mul(even);
+      FloatVector v1 = e4m3(quads.lanewise(VectorOperators.LSHL, 16)).mul(odd);
+      FloatVector v2 = e4m3(quads.lanewise(VectorOperators.LSHL, 8)).mul(even);
+      FloatVector v3 = e4m3(quads).mul(odd);
+      long at = outAt + (long) i * Float.BYTES;
+      v0.intoMemorySegment(out, at, ORDER);
+      v1.intoMemorySegment(out, at + F.vectorByteSize(), ORDER);
+      v2.intoMemorySegment(out, at + 2L * F.vectorByteSize(), ORDER);
+      v3.intoMemorySegment(out, at + 3L * F.vectorByteSize(), ORDER);
+    }
+  }
+
+  @Override
+  public void quadsToF64(
+      MemorySegment in,
+      long inAt,
+      MemorySegment factors,
+      long factorsAt,
+      int vectors,
+      MemorySegment out,
+      long outAt,
+      int count) {
+    FloatVector even = FloatVector.fromMemorySegment(F, factors, factorsAt, ORDER);
+    long second = factorsAt + (vectors - 1L) * F.vectorByteSize();
+    FloatVector odd = FloatVector.fromMemorySegment(F, factors, second, ORDER);
+    for (int i = 0; i < count; i += 4 * F.length()) {
+      IntVector quads = IntVector.fromMemorySegment(I, in, inAt + i, ORDER);
+      FloatVector v0 = e4m3(quads.lanewise(VectorOperators.LSHL, 24)).mul(even);
+      FloatVector v1 = e4m3(quads.lanewise(VectorOperators.LSHL, 16)).mul(odd);
+      FloatVector v2 = e4m3(quads.lanewise(VectorOperators.LSHL, 8)).mul(even);
+      FloatVector v3 = e4m3(quads).mul(odd);
+      long at = outAt + (long) i * Double.BYTES;
+      ((DoubleVector) v0.convertShape(VectorOperators.F2D, D, 0)).intoMemorySegment(out, at, ORDER);
+      ((DoubleVector) v0.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + 1L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) v1.convertShape(VectorOperators.F2D, D, 0))
+          .intoMemorySegment(out, at + 2L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) v1.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + 3L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) v2.convertShape(VectorOperators.F2D, D, 0))
+          .intoMemorySegment(out, at + 4L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) v2.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + 5L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) v3.convertShape(VectorOperators.F2D, D, 0))
+          .intoMemorySegment(out, at + 6L * D.vectorByteSize(), ORDER);
+      ((DoubleVector) v3.convertShape(VectorOperators.F2D, D, 1))
+          .intoMemorySegment(out, at + 7L * D.vectorByteSize(), ORDER);
+    }
+  }
+
+  /**
+   * The E4M3 numbers in the upper bytes with their exponents as they are. Numbers that are
+   * subnormal in E4M3 are so here: rare enough for what some processors do at the next product.
+   */
+  private static FloatVector e4m3(IntVector top) {
+    IntVector magnitude = top.and(0x7F000000).lanewise(VectorOperators.LSHR, 4);
+    return top.and(0x80000000).or(magnitude).reinterpretAsFloats();
+  }
+
   /** Adds up the lanes of some sums. */
   private static void sums(double[] lanes, int count, double[] out, int from) {
     for (int i = 0; i < count; i++) {

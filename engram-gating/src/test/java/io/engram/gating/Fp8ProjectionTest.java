@@ -22,6 +22,7 @@ import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** A projection in FP8 with block scales is the same layer as the one widened beforehand. */
 class Fp8ProjectionTest {
@@ -29,6 +30,43 @@ class Fp8ProjectionTest {
 
   static Stream<GateConfig> gates() {
     return Stream.of(Variants.v41(4, 96), Variants.v41(3, 35), Variants.qwen(2, 50));
+  }
+
+  /** Scales far apart; one beyond what the packed form can express, which is widened beforehand. */
+  @ParameterizedTest
+  @ValueSource(ints = {0, 1, 60, 134, 135})
+  void anyScaleGivesTheSameBits(int extreme) {
+    GateConfig gate = Variants.v41(2, 40);
+    RandomGenerator random = Seeds.random("scale " + extreme);
+    LayerWeights fp8 = random(gate, 70, random);
+    // A number that bfloat16 holds at any scale.
+    fp8.projection().data().asSlice(0, 32 * 70).fill((byte) 0x38);
+    fp8.projectionScales().orElseThrow().data().set(ValueLayout.JAVA_BYTE, 0, (byte) extreme);
+    LayerWeights wide = widened(fp8);
+    PreparedLayer[] layers = {
+      new PreparedLayer(gate, Optional.empty(), 70, fp8),
+      new PreparedLayer(gate, Optional.empty(), 70, wide)
+    };
+    float[] rows = RandomLayer.rounded(RandomLayer.values(random, 9 * 70));
+    float[] none = {};
+    float[][] results = new float[2][];
+    for (int i = 0; i < 2; i++) {
+      PackedProjection product = new PackedProjection(layers[i], GateLoops.CHOSEN);
+      results[i] =
+          new GateRun(layers[i], product, GateLoops.CHOSEN, 1)
+              .keysAndValue(GateCall.of(1, 9, rows, none, none));
+    }
+    assertArrayEquals(results[1], results[0]);
+  }
+
+  private static LayerWeights widened(LayerWeights fp8) {
+    return new LayerWeights(
+        fp8.widenedProjection(ARENA),
+        fp8.bias(),
+        fp8.keyNorm(),
+        fp8.queryNorm(),
+        fp8.convNorm(),
+        fp8.conv());
   }
 
   private static LayerWeights random(GateConfig gate, int rowWidth, RandomGenerator random) {
@@ -63,16 +101,9 @@ class Fp8ProjectionTest {
   @MethodSource("gates")
   void bothGiveTheSameBits(GateConfig gate) {
     RandomGenerator random = Seeds.random("FP8 projection " + gate);
-    for (int rowWidth : new int[] {32, 77, 384}) {
+    for (int rowWidth : new int[] {32, 77, 384, 601}) {
       LayerWeights fp8 = random(gate, rowWidth, random);
-      LayerWeights wide =
-          new LayerWeights(
-              fp8.widenedProjection(ARENA),
-              fp8.bias(),
-              fp8.keyNorm(),
-              fp8.queryNorm(),
-              fp8.convNorm(),
-              fp8.conv());
+      LayerWeights wide = widened(fp8);
       assertEquals(Dtype.BF16, wide.projection().dtype());
       for (int tokens : new int[] {1, 5, 70}) {
         float[] rows = RandomLayer.rounded(RandomLayer.values(random, tokens * rowWidth));

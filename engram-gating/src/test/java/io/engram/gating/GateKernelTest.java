@@ -29,6 +29,8 @@ import java.util.random.RandomGenerator;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -154,6 +156,7 @@ class GateKernelTest {
 
   @ParameterizedTest
   @EnumSource
+  @EnabledOnOs(value = OS.LINUX, architectures = "amd64")
   void whoeverMultipliesTheLayerIsTheSame(ProjectionChoice choice) {
     RandomGenerator random = Seeds.random("product " + choice);
     int tokens = GateRun.BLOCK + 71;

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.engram.hash.kernel.KernelChoice;
+import io.engram.table.NarrowFloat;
 import io.engram.testkit.Seeds;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -191,6 +192,44 @@ class GateLoopsTest {
       LOOPS.row(x, OFFSET, single, PANEL_AT, 2 * panelBytes, depth, expected, 0, add);
       LOOPS.rowOfPairs(x, OFFSET, pairs, PANEL_AT, panelBytes, depth, actual, 0, add);
       assertArrayEquals(expected, actual);
+    }
+  }
+
+  /** Every code but NaN, whatever its neighbours, by every count of factors. */
+  @Test
+  void codesAreWidenedExactly() {
+    int lanes = LOOPS.pairLanes();
+    int blocks = 256 / (4 * lanes) + 3;
+    int count = blocks * 4 * lanes;
+    MemorySegment in = Arena.ofAuto().allocate(count, 64);
+    MemorySegment factors = Arena.ofAuto().allocate(8L * lanes, 64);
+    MemorySegment out = Arena.ofAuto().allocate(8L * count, 64);
+    for (int vectors = 1; vectors <= 2; vectors++) {
+      float[] scales = new float[vectors * lanes];
+      for (int i = 0; i < scales.length; i++) {
+        scales[i] = Math.scalb(1f, -40 + 3 * i);
+        float factor = Math.scalb(scales[i], GateLoops.E4M3_EXPONENT);
+        factors.set(ValueLayout.JAVA_FLOAT, 4L * i, factor);
+      }
+      byte[] codes = new byte[count];
+      for (int i = 0; i < count; i++) {
+        codes[i] = (byte) ((i * 7 & 0x7F) == 0x7F ? 0 : i * 7);
+        int inBlock = i % (4 * lanes);
+        long at = i - inBlock + 4L * (inBlock % lanes);
+        int shift = 8 * (inBlock / lanes);
+        int others = in.get(ValueLayout.JAVA_INT, at) & ~(0xFF << shift);
+        in.set(ValueLayout.JAVA_INT, at, others | (codes[i] & 0xFF) << shift);
+      }
+      LOOPS.quadsToF32(in, 0, factors, 0, vectors, out, 0, count);
+      for (int i = 0; i < count; i++) {
+        float expected = NarrowFloat.e4m3(codes[i]) * scales[i % scales.length];
+        assertEquals(expected, out.get(ValueLayout.JAVA_FLOAT, 4L * i), "number " + i);
+      }
+      LOOPS.quadsToF64(in, 0, factors, 0, vectors, out, 0, count);
+      for (int i = 0; i < count; i++) {
+        double expected = NarrowFloat.e4m3(codes[i]) * scales[i % scales.length];
+        assertEquals(expected, out.get(ValueLayout.JAVA_DOUBLE, 8L * i), "number " + i);
+      }
     }
   }
 
