@@ -39,10 +39,10 @@ interface GateLoops {
   /** Panels that {@link #row} multiplies together. */
   int PANELS = 4;
 
-  /** Outputs of one panel of weights in float32. */
+  /** Outputs of one panel where products are summed in float32. */
   int panelWidth();
 
-  /** Outputs of one panel of weights in double precision. */
+  /** Outputs of one panel where they are summed in double precision. */
   int doublePanelWidth();
 
   /**
@@ -85,7 +85,7 @@ interface GateLoops {
       int outFrom,
       boolean add);
 
-  /** {@link #tile} in double precision, on a panel of doubles. */
+  /** {@link #tile} in double precision, on a panel of F32 [depth, doublePanelWidth]. */
   void tile(
       double[] x,
       int xFrom,
@@ -97,7 +97,7 @@ interface GateLoops {
       int stride,
       boolean add);
 
-  /** {@link #row} in double precision, on panels of doubles. */
+  /** {@link #row} in double precision, on panels of F32 [depth, doublePanelWidth]. */
   void row(
       double[] x,
       int xFrom,
@@ -139,9 +139,6 @@ interface GateLoops {
    */
   void pairsToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
 
-  /** The same to doubles. */
-  void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count);
-
   /** The exponent that {@link #quadsToF32} leaves to its factors: of E4M3 to that of float32. */
   int E4M3_EXPONENT = 120;
 
@@ -157,17 +154,6 @@ interface GateLoops {
    * @param count number of E4M3 numbers, whole blocks
    */
   void quadsToF32(
-      MemorySegment in,
-      long inAt,
-      MemorySegment factors,
-      long factorsAt,
-      int vectors,
-      MemorySegment out,
-      long outAt,
-      int count);
-
-  /** The same to doubles. */
-  void quadsToF64(
       MemorySegment in,
       long inAt,
       MemorySegment factors,

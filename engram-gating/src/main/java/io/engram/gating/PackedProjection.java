@@ -29,7 +29,6 @@ final class PackedProjection implements BlockProduct.Maker {
 
   private enum Element {
     F32(4),
-    F64(8),
     BF16(2),
     FP8(1);
 
@@ -90,7 +89,7 @@ final class PackedProjection implements BlockProduct.Maker {
       case BF16 -> Element.BF16;
       // Factors beyond the range of float32 are as good as never seen.
       case F8_E4M3 -> largest(stored.projectionScales()) <= MAX_SCALE ? Element.FP8 : Element.BF16;
-      default -> layer.inDouble() ? Element.F64 : Element.F32;
+      default -> Element.F32;
     };
   }
 
@@ -107,7 +106,6 @@ final class PackedProjection implements BlockProduct.Maker {
       long index = (long) k * panelWidth + column;
       switch (element) {
         case F32 -> weights.set(ValueLayout.JAVA_FLOAT, panel + index * Float.BYTES, row[k]);
-        case F64 -> weights.set(ValueLayout.JAVA_DOUBLE, panel + index * Double.BYTES, row[k]);
         case BF16 -> storeHalf(panel, index, Bfloat16.toBits(row[k]));
         case FP8 -> throw new IllegalStateException("FP8 is stored by its codes");
       }
@@ -172,7 +170,7 @@ final class PackedProjection implements BlockProduct.Maker {
   }
 
   private long widePanelBytes() {
-    return (long) DEPTH * panelWidth * (layer.inDouble() ? Double.BYTES : Float.BYTES);
+    return (long) DEPTH * panelWidth * Float.BYTES;
   }
 
   @Override
@@ -211,8 +209,6 @@ final class PackedProjection implements BlockProduct.Maker {
         if (element == Element.FP8) {
           widenCodes(
               item * GateLoops.PANELS + p, stored + p * panelBytes(), from, depth, p * bytes);
-        } else if (layer.inDouble()) {
-          loops.pairsToF64(weights, stored + p * panelBytes(), wide, p * bytes, whole(depth));
         } else {
           loops.pairsToF32(weights, stored + p * panelBytes(), wide, p * bytes, whole(depth));
         }
@@ -226,19 +222,14 @@ final class PackedProjection implements BlockProduct.Maker {
 
     private void widenCodes(int panel, long in, int from, int depth, long out) {
       int vectors = panelWidth / loops.pairLanes();
-      int outBytes = layer.inDouble() ? Double.BYTES : Float.BYTES;
       for (int k = 0; k < depth; k += LayerWeights.SCALE_BLOCK) {
         int count = whole(Math.min(LayerWeights.SCALE_BLOCK, depth - k));
         long done = (long) k * panelWidth;
         long factor =
             panel * panelFactorBytes()
                 + (long) (from + k) / LayerWeights.SCALE_BLOCK * panelWidth * Float.BYTES;
-        long to = out + done * outBytes;
-        if (layer.inDouble()) {
-          loops.quadsToF64(weights, in + done, factors, factor, vectors, wide, to, count);
-        } else {
-          loops.quadsToF32(weights, in + done, factors, factor, vectors, wide, to, count);
-        }
+        long to = out + done * Float.BYTES;
+        loops.quadsToF32(weights, in + done, factors, factor, vectors, wide, to, count);
       }
     }
   }

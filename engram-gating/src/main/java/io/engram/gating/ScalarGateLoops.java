@@ -169,15 +169,15 @@ final class ScalarGateLoops implements GateLoops {
     double s7 = 0;
     for (int k = 0; k < depth; k++) {
       double value = x[xFrom + k * step];
-      long w = at + (long) k * (PANEL * Double.BYTES);
-      s0 += value * panel.get(ValueLayout.JAVA_DOUBLE, w);
-      s1 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + Double.BYTES);
-      s2 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 2 * Double.BYTES);
-      s3 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 3 * Double.BYTES);
-      s4 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 4 * Double.BYTES);
-      s5 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 5 * Double.BYTES);
-      s6 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 6 * Double.BYTES);
-      s7 += value * panel.get(ValueLayout.JAVA_DOUBLE, w + 7 * Double.BYTES);
+      long w = at + (long) k * (PANEL * Float.BYTES);
+      s0 += value * panel.get(ValueLayout.JAVA_FLOAT, w);
+      s1 += value * panel.get(ValueLayout.JAVA_FLOAT, w + Float.BYTES);
+      s2 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 2 * Float.BYTES);
+      s3 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 3 * Float.BYTES);
+      s4 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 4 * Float.BYTES);
+      s5 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 5 * Float.BYTES);
+      s6 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 6 * Float.BYTES);
+      s7 += value * panel.get(ValueLayout.JAVA_FLOAT, w + 7 * Float.BYTES);
     }
     out[outFrom] = add ? out[outFrom] + s0 : s0;
     out[outFrom + 1] = add ? out[outFrom + 1] + s1 : s1;
@@ -245,18 +245,6 @@ final class ScalarGateLoops implements GateLoops {
   }
 
   @Override
-  public void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
-    int lanes = PANEL / 2;
-    for (int i = 0; i < count; i += PANEL) {
-      for (int lane = 0; lane < lanes; lane++) {
-        int bits = in.get(ValueLayout.JAVA_INT, inAt + i * 2L + lane * 4L);
-        out.set(ValueLayout.JAVA_DOUBLE, outAt + (i + lane) * 8L, lowOf(bits));
-        out.set(ValueLayout.JAVA_DOUBLE, outAt + (i + lanes + lane) * 8L, highOf(bits));
-      }
-    }
-  }
-
-  @Override
   public void quadsToF32(
       MemorySegment in,
       long inAt,
@@ -270,23 +258,6 @@ final class ScalarGateLoops implements GateLoops {
     for (int i = 0; i < count; i++) {
       float factor = factors.get(ValueLayout.JAVA_FLOAT, factorsAt + (long) i % all * Float.BYTES);
       out.set(ValueLayout.JAVA_FLOAT, outAt + (long) i * Float.BYTES, quad(in, inAt, i) * factor);
-    }
-  }
-
-  @Override
-  public void quadsToF64(
-      MemorySegment in,
-      long inAt,
-      MemorySegment factors,
-      long factorsAt,
-      int vectors,
-      MemorySegment out,
-      long outAt,
-      int count) {
-    int all = vectors * pairLanes();
-    for (int i = 0; i < count; i++) {
-      float factor = factors.get(ValueLayout.JAVA_FLOAT, factorsAt + (long) i % all * Float.BYTES);
-      out.set(ValueLayout.JAVA_DOUBLE, outAt + (long) i * Double.BYTES, quad(in, inAt, i) * factor);
     }
   }
 

@@ -251,10 +251,14 @@ final class VectorGateLoops implements GateLoops {
     DoubleVector s30 = DoubleVector.zero(D);
     DoubleVector s31 = DoubleVector.zero(D);
     for (int k = 0; k < depth; k++) {
-      long w = at + (long) k * (2L * D.vectorByteSize());
+      long w = at + (long) k * (long) F.vectorByteSize();
       int t = xFrom + k * TOKENS;
-      DoubleVector w0 = DoubleVector.fromMemorySegment(D, panel, w, ORDER);
-      DoubleVector w1 = DoubleVector.fromMemorySegment(D, panel, w + D.vectorByteSize(), ORDER);
+      DoubleVector w0 =
+          (DoubleVector) FloatVector.fromMemorySegment(F_HALF, panel, w, ORDER).castShape(D, 0);
+      DoubleVector w1 =
+          (DoubleVector)
+              FloatVector.fromMemorySegment(F_HALF, panel, w + F_HALF.vectorByteSize(), ORDER)
+                  .castShape(D, 0);
       DoubleVector x0 = DoubleVector.broadcast(D, x[t]);
       s00 = x0.fma(w0, s00);
       s01 = x0.fma(w1, s01);
@@ -308,19 +312,43 @@ final class VectorGateLoops implements GateLoops {
     DoubleVector s6 = DoubleVector.zero(D);
     DoubleVector s7 = DoubleVector.zero(D);
     for (int k = 0; k < depth; k++) {
-      long w0 = at + (long) k * (2L * D.vectorByteSize());
+      long w0 = at + (long) k * (long) F.vectorByteSize();
       long w1 = w0 + panelBytes;
       long w2 = w1 + panelBytes;
       long w3 = w2 + panelBytes;
       DoubleVector v = DoubleVector.broadcast(D, x[xFrom + k]);
-      s0 = v.fma(DoubleVector.fromMemorySegment(D, panels, w0, ORDER), s0);
-      s1 = v.fma(DoubleVector.fromMemorySegment(D, panels, w0 + D.vectorByteSize(), ORDER), s1);
-      s2 = v.fma(DoubleVector.fromMemorySegment(D, panels, w1, ORDER), s2);
-      s3 = v.fma(DoubleVector.fromMemorySegment(D, panels, w1 + D.vectorByteSize(), ORDER), s3);
-      s4 = v.fma(DoubleVector.fromMemorySegment(D, panels, w2, ORDER), s4);
-      s5 = v.fma(DoubleVector.fromMemorySegment(D, panels, w2 + D.vectorByteSize(), ORDER), s5);
-      s6 = v.fma(DoubleVector.fromMemorySegment(D, panels, w3, ORDER), s6);
-      s7 = v.fma(DoubleVector.fromMemorySegment(D, panels, w3 + D.vectorByteSize(), ORDER), s7);
+      DoubleVector p0 =
+          (DoubleVector) FloatVector.fromMemorySegment(F_HALF, panels, w0, ORDER).castShape(D, 0);
+      s0 = v.fma(p0, s0);
+      DoubleVector p1 =
+          (DoubleVector)
+              FloatVector.fromMemorySegment(F_HALF, panels, w0 + F_HALF.vectorByteSize(), ORDER)
+                  .castShape(D, 0);
+      s1 = v.fma(p1, s1);
+      DoubleVector p2 =
+          (DoubleVector) FloatVector.fromMemorySegment(F_HALF, panels, w1, ORDER).castShape(D, 0);
+      s2 = v.fma(p2, s2);
+      DoubleVector p3 =
+          (DoubleVector)
+              FloatVector.fromMemorySegment(F_HALF, panels, w1 + F_HALF.vectorByteSize(), ORDER)
+                  .castShape(D, 0);
+      s3 = v.fma(p3, s3);
+      DoubleVector p4 =
+          (DoubleVector) FloatVector.fromMemorySegment(F_HALF, panels, w2, ORDER).castShape(D, 0);
+      s4 = v.fma(p4, s4);
+      DoubleVector p5 =
+          (DoubleVector)
+              FloatVector.fromMemorySegment(F_HALF, panels, w2 + F_HALF.vectorByteSize(), ORDER)
+                  .castShape(D, 0);
+      s5 = v.fma(p5, s5);
+      DoubleVector p6 =
+          (DoubleVector) FloatVector.fromMemorySegment(F_HALF, panels, w3, ORDER).castShape(D, 0);
+      s6 = v.fma(p6, s6);
+      DoubleVector p7 =
+          (DoubleVector)
+              FloatVector.fromMemorySegment(F_HALF, panels, w3 + F_HALF.vectorByteSize(), ORDER)
+                  .castShape(D, 0);
+      s7 = v.fma(p7, s7);
     }
     if (add) {
       s0 = s0.add(DoubleVector.fromArray(D, out, outFrom));
@@ -419,24 +447,6 @@ final class VectorGateLoops implements GateLoops {
   }
 
   @Override
-  public void pairsToF64(MemorySegment in, long inAt, MemorySegment out, long outAt, int count) {
-    for (int i = 0; i < count; i += 2 * F.length()) {
-      IntVector pairs = IntVector.fromMemorySegment(I, in, inAt + (long) i * Short.BYTES, ORDER);
-      FloatVector low = pairs.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
-      FloatVector high = pairs.and(HIGH).reinterpretAsFloats();
-      long at = outAt + (long) i * Double.BYTES;
-      ((DoubleVector) low.convertShape(VectorOperators.F2D, D, 0))
-          .intoMemorySegment(out, at, ORDER);
-      ((DoubleVector) low.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + D.vectorByteSize(), ORDER);
-      ((DoubleVector) high.convertShape(VectorOperators.F2D, D, 0))
-          .intoMemorySegment(out, at + 2L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) high.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + 3L * D.vectorByteSize(), ORDER);
-    }
-  }
-
-  @Override
   public void quadsToF32(
       MemorySegment in,
       long inAt,
@@ -449,65 +459,40 @@ final class VectorGateLoops implements GateLoops {
     FloatVector even = FloatVector.fromMemorySegment(F, factors, factorsAt, ORDER);
     long second = factorsAt + (vectors - 1L) * F.vectorByteSize();
     FloatVector odd = FloatVector.fromMemorySegment(F, factors, second, ORDER);
+    // A number that is subnormal in E4M3 is so in float32, which some processors are slow with: it
+    // is rarer than one in ten thousand of what a network's weights are.
     for (int i = 0; i < count; i += 4 * F.length()) {
       IntVector quads = IntVector.fromMemorySegment(I, in, inAt + i, ORDER);
-      FloatVector v0 = e4m3(quads.lanewise(VectorOperators.LSHL, 24)).mul(even);
-      FloatVector v1 = e4m3(quads.lanewise(VectorOperators.LSHL, 16)).mul(odd);
-      FloatVector v2 = e4m3(quads.lanewise(VectorOperators.LSHL, 8)).mul(even);
-      FloatVector v3 = e4m3(quads).mul(odd);
+      IntVector t0 = quads.lanewise(VectorOperators.LSHL, 24);
+      IntVector t1 = quads.lanewise(VectorOperators.LSHL, 16);
+      IntVector t2 = quads.lanewise(VectorOperators.LSHL, 8);
+      IntVector t3 = quads;
+      FloatVector v0 =
+          t0.and(0x80000000)
+              .or(t0.and(0x7F000000).lanewise(VectorOperators.LSHR, 4))
+              .reinterpretAsFloats()
+              .mul(even);
+      FloatVector v1 =
+          t1.and(0x80000000)
+              .or(t1.and(0x7F000000).lanewise(VectorOperators.LSHR, 4))
+              .reinterpretAsFloats()
+              .mul(odd);
+      FloatVector v2 =
+          t2.and(0x80000000)
+              .or(t2.and(0x7F000000).lanewise(VectorOperators.LSHR, 4))
+              .reinterpretAsFloats()
+              .mul(even);
+      FloatVector v3 =
+          t3.and(0x80000000)
+              .or(t3.and(0x7F000000).lanewise(VectorOperators.LSHR, 4))
+              .reinterpretAsFloats()
+              .mul(odd);
       long at = outAt + (long) i * Float.BYTES;
       v0.intoMemorySegment(out, at, ORDER);
       v1.intoMemorySegment(out, at + F.vectorByteSize(), ORDER);
       v2.intoMemorySegment(out, at + 2L * F.vectorByteSize(), ORDER);
       v3.intoMemorySegment(out, at + 3L * F.vectorByteSize(), ORDER);
     }
-  }
-
-  @Override
-  public void quadsToF64(
-      MemorySegment in,
-      long inAt,
-      MemorySegment factors,
-      long factorsAt,
-      int vectors,
-      MemorySegment out,
-      long outAt,
-      int count) {
-    FloatVector even = FloatVector.fromMemorySegment(F, factors, factorsAt, ORDER);
-    long second = factorsAt + (vectors - 1L) * F.vectorByteSize();
-    FloatVector odd = FloatVector.fromMemorySegment(F, factors, second, ORDER);
-    for (int i = 0; i < count; i += 4 * F.length()) {
-      IntVector quads = IntVector.fromMemorySegment(I, in, inAt + i, ORDER);
-      FloatVector v0 = e4m3(quads.lanewise(VectorOperators.LSHL, 24)).mul(even);
-      FloatVector v1 = e4m3(quads.lanewise(VectorOperators.LSHL, 16)).mul(odd);
-      FloatVector v2 = e4m3(quads.lanewise(VectorOperators.LSHL, 8)).mul(even);
-      FloatVector v3 = e4m3(quads).mul(odd);
-      long at = outAt + (long) i * Double.BYTES;
-      ((DoubleVector) v0.convertShape(VectorOperators.F2D, D, 0)).intoMemorySegment(out, at, ORDER);
-      ((DoubleVector) v0.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + 1L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) v1.convertShape(VectorOperators.F2D, D, 0))
-          .intoMemorySegment(out, at + 2L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) v1.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + 3L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) v2.convertShape(VectorOperators.F2D, D, 0))
-          .intoMemorySegment(out, at + 4L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) v2.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + 5L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) v3.convertShape(VectorOperators.F2D, D, 0))
-          .intoMemorySegment(out, at + 6L * D.vectorByteSize(), ORDER);
-      ((DoubleVector) v3.convertShape(VectorOperators.F2D, D, 1))
-          .intoMemorySegment(out, at + 7L * D.vectorByteSize(), ORDER);
-    }
-  }
-
-  /**
-   * The E4M3 numbers in the upper bytes with their exponents as they are. Numbers that are
-   * subnormal in E4M3 are so here: rare enough for what some processors do at the next product.
-   */
-  private static FloatVector e4m3(IntVector top) {
-    IntVector magnitude = top.and(0x7F000000).lanewise(VectorOperators.LSHR, 4);
-    return top.and(0x80000000).or(magnitude).reinterpretAsFloats();
   }
 
   /** Adds up the lanes of some sums. */

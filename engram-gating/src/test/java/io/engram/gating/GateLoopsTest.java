@@ -90,10 +90,8 @@ class GateLoopsTest {
     float[] weights = RandomLayer.values(random, all * depth);
     float[] tokens = RandomLayer.values(random, GateLoops.TOKENS * depth);
     double[] before = doubles(RandomLayer.values(random, GateLoops.TOKENS * all));
-    MemorySegment panels = Arena.ofAuto().allocate(PANEL_AT + 8L * weights.length + 1, 64);
-    for (int i = 0; i < weights.length; i++) {
-      panels.set(ValueLayout.JAVA_DOUBLE, PANEL_AT + 8L * i, weights[i]);
-    }
+    MemorySegment panels = Arena.ofAuto().allocate(PANEL_AT + 4L * weights.length + 1, 64);
+    MemorySegment.copy(weights, 0, panels, Memory.FLOAT, PANEL_AT, weights.length);
     double[] fours = doubles(fours(tokens, depth));
     for (boolean add : new boolean[] {false, true}) {
       double[] tiles = before.clone();
@@ -103,7 +101,7 @@ class GateLoopsTest {
             fours,
             OFFSET,
             panels,
-            PANEL_AT + 8L * p * outputs * depth,
+            PANEL_AT + 4L * p * outputs * depth,
             depth,
             tiles,
             p * outputs,
@@ -116,7 +114,7 @@ class GateLoopsTest {
             t * depth,
             panels,
             PANEL_AT,
-            8L * outputs * depth,
+            4L * outputs * depth,
             depth,
             rows,
             t * all,
@@ -166,7 +164,6 @@ class GateLoopsTest {
     assertEquals(0, outputs % (2 * lanes));
     MemorySegment pairs = Arena.ofAuto().allocate(PANEL_AT + 2L * count, 64);
     MemorySegment single = Arena.ofAuto().allocate(PANEL_AT + 4L * count + 4, 64);
-    MemorySegment wide = Arena.ofAuto().allocate(PANEL_AT + 8L * count, 64);
     float[] weights = RandomLayer.rounded(RandomLayer.values(random, count));
     for (int i = 0; i < count; i += 2 * lanes) {
       for (int lane = 0; lane < lanes; lane++) {
@@ -178,10 +175,8 @@ class GateLoopsTest {
     }
     single.fill((byte) 7);
     LOOPS.pairsToF32(pairs, PANEL_AT, single, PANEL_AT, count);
-    LOOPS.pairsToF64(pairs, PANEL_AT, wide, PANEL_AT, count);
     for (int i = 0; i < count; i++) {
       assertEquals(weights[i], single.get(ValueLayout.JAVA_FLOAT, PANEL_AT + 4L * i));
-      assertEquals(weights[i], wide.get(ValueLayout.JAVA_DOUBLE, PANEL_AT + 8L * i));
     }
     assertEquals(0x07070707, single.get(ValueLayout.JAVA_INT, PANEL_AT + 4L * count));
     float[] x = RandomLayer.values(random, OFFSET + depth);
@@ -203,7 +198,7 @@ class GateLoopsTest {
     int count = blocks * 4 * lanes;
     MemorySegment in = Arena.ofAuto().allocate(count, 64);
     MemorySegment factors = Arena.ofAuto().allocate(8L * lanes, 64);
-    MemorySegment out = Arena.ofAuto().allocate(8L * count, 64);
+    MemorySegment out = Arena.ofAuto().allocate(4L * count, 64);
     for (int vectors = 1; vectors <= 2; vectors++) {
       float[] scales = new float[vectors * lanes];
       for (int i = 0; i < scales.length; i++) {
@@ -224,11 +219,6 @@ class GateLoopsTest {
       for (int i = 0; i < count; i++) {
         float expected = NarrowFloat.e4m3(codes[i]) * scales[i % scales.length];
         assertEquals(expected, out.get(ValueLayout.JAVA_FLOAT, 4L * i), "number " + i);
-      }
-      LOOPS.quadsToF64(in, 0, factors, 0, vectors, out, 0, count);
-      for (int i = 0; i < count; i++) {
-        double expected = NarrowFloat.e4m3(codes[i]) * scales[i % scales.length];
-        assertEquals(expected, out.get(ValueLayout.JAVA_DOUBLE, 8L * i), "number " + i);
       }
     }
   }
