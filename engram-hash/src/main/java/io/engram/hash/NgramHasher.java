@@ -24,16 +24,12 @@ import java.util.Objects;
  * {@code engram_demo_v1.py}; transformers {@code qwen4_exp}).
  */
 public final class NgramHasher {
-  /** Positions that are hashed before any is reduced: few enough to stay in the nearest cache. */
-  private static final int BLOCK = 64;
-
   private final HashLayout layout;
   private final WindowRule rule;
   private final HashKernel kernel;
   private final int vocabularySize;
   private final int longestReach;
   private final int columns;
-  private final int heads;
 
   /**
    * Where the hash up to a shift goes: the first column of the lowest order that reaches as far.
@@ -41,9 +37,6 @@ public final class NgramHasher {
   private final int[] slots;
 
   private final long[] multipliers;
-  private final long[] moduli;
-  private final long[] reciprocals;
-  private final long[] offsets;
 
   /**
    * Makes a hasher.
@@ -54,13 +47,12 @@ public final class NgramHasher {
    *     vocabulary size
    */
   public NgramHasher(HashLayout layout, WindowRule rule) {
-    this(layout, rule, HashKernel.of(layout.moduli()));
+    this(layout, rule, HashKernel::of);
   }
 
-  NgramHasher(HashLayout layout, WindowRule rule, HashKernel kernel) {
+  NgramHasher(HashLayout layout, WindowRule rule, HashKernel.Maker kernels) {
     this.layout = layout;
     this.rule = Objects.requireNonNull(rule, "rule");
-    this.kernel = kernel;
     vocabularySize = layout.vocabularySize();
     if (rule.fill() >= vocabularySize || rule.boundary() >= vocabularySize) {
       throw new IllegalArgumentException(
@@ -68,19 +60,19 @@ public final class NgramHasher {
     }
     longestReach = layout.maxOrder() - 1;
     columns = layout.columns();
-    heads = layout.headsPerOrder();
     slots = new int[layout.maxOrder()];
     int shift = 0;
     int slot = 0;
     for (int order : layout.orders()) {
       Arrays.fill(slots, shift, order, slot);
       shift = order;
-      slot += heads;
+      slot += layout.headsPerOrder();
     }
     multipliers = layout.multipliers();
-    moduli = layout.moduli();
-    reciprocals = kernel.reciprocals(moduli);
-    offsets = layout.offsets();
+    kernel =
+        kernels.make(
+            new HashTerms(
+                multipliers, slots, layout.headsPerOrder(), layout.moduli(), layout.offsets()));
   }
 
   /**
@@ -171,7 +163,7 @@ public final class NgramHasher {
     checkId(id, 0, past.position());
     int reach = reach(past);
     window(id, reach, null, 0, past, 0, out, outFrom);
-    kernel.reduce(moduli, reciprocals, offsets, heads, out, outFrom, 1);
+    kernel.reduce(out, outFrom, 1);
   }
 
   /**
@@ -352,41 +344,35 @@ public final class NgramHasher {
     int outAt = outFrom;
     int next = from;
     while (next < to) {
-      int positions = Math.min(BLOCK, to - next);
-      if (seen == longestReach && next - longestReach >= first && open(ids, next, positions)) {
-        openWindows(ids, next, positions, out, outAt);
-      } else {
-        seen = anyWindows(ids, next, positions, seen, past, first, out, outAt);
+      int positions = 0;
+      if (seen == longestReach && next - longestReach >= first) {
+        int end = endOfOpen(ids, next, to);
+        // What ends a segment still sees it, unless it is no token at all.
+        boolean ended = end < to && ids[end] >= 0;
+        positions = end - next + (ended ? 1 : 0);
+        kernel.openWindows(ids, next, positions, out, outAt);
+        seen = ended ? 0 : longestReach;
       }
-      kernel.reduce(moduli, reciprocals, offsets, heads, out, outAt, positions);
+      if (positions == 0) {
+        positions = Math.min(Math.max(1, longestReach), to - next);
+        seen = anyWindows(ids, next, positions, seen, past, first, out, outAt);
+        kernel.reduce(out, outAt, positions);
+      }
       next += positions;
       outAt += positions * columns;
     }
   }
 
-  private boolean open(int[] ids, int from, int positions) {
-    for (int p = from; p < from + positions; p++) {
-      if (ends(ids[p])) {
-        return false;
-      }
+  /** Index of the first id behind which nothing before it can be seen, or {@code to}. */
+  private int endOfOpen(int[] ids, int from, int to) {
+    if (rule.boundary() == WindowRule.NO_BOUNDARY && rule.dead() == WindowRule.Dead.REFUSED) {
+      return to;
     }
-    return true;
-  }
-
-  /** Leaves the hashes of positions whose whole windows lie in the array and may be seen. */
-  private void openWindows(int[] ids, int from, int positions, long[] out, int outFrom) {
-    long multiplier = multipliers[0];
-    for (int p = 0, i = outFrom; p < positions; p++, i += columns) {
-      out[i] = ids[from + p] * multiplier;
+    int p = from;
+    while (p < to && !ends(ids[p])) {
+      p++;
     }
-    for (int shift = 1; shift < multipliers.length; shift++) {
-      multiplier = multipliers[shift];
-      int slot = slots[shift];
-      int slotBefore = slots[shift - 1];
-      for (int p = 0, i = outFrom; p < positions; p++, i += columns) {
-        out[i + slot] = out[i + slotBefore] ^ (ids[from + p - shift] * multiplier);
-      }
-    }
+    return p;
   }
 
   /**
