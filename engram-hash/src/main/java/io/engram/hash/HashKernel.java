@@ -33,7 +33,10 @@ interface HashKernel {
    */
   static HashKernel of(HashTerms terms) {
     return KernelChoice.make(
-            MethodHandles.lookup(), Maker.class, () -> ScalarHashKernel::new, "VectorHashKernels")
+            MethodHandles.lookup(),
+            Maker.class,
+            () -> ScalarFractionKernel::orGeneral,
+            "VectorHashKernels")
         .make(terms);
   }
 
