@@ -12,7 +12,19 @@ import jdk.incubator.vector.VectorSpecies;
  * The Vector API, moduli of about 2<sup>24</sup>, which all released tables have: the remainder
  * from the fraction of hash / modulus, without a quotient and without a correction.
  *
- * <p>{@link HashFractions} proves that this is exact.
+ * <p>Exact for every modulus m from 2^15 + 1 to 2^25 and every hash h from 0 to 2^63 - 1. Let h = a
+ * 2^39 + b with 0 &le; a &lt; 2^24 and 0 &le; b &lt; 2^39, both exact as doubles, and f = (2^39 mod
+ * m) / m &lt; 1, so that a f + b / m differs from h / m by an integer, and its fraction is r / m, r
+ * = h mod m. It is below 2^24 - 1 + 2^39 / (2^15 + 1) &lt; 2^25 - 1, so that
+ *
+ * <pre>t = a f + (b / m + (2^25 + 2^-26))</pre>
+ *
+ * lies from 2^25 to 2^26, where doubles are multiples of 2^-27: the last 27 bits of t are its
+ * fraction. What is rounded: f by at most 2^-54, times a below 2^-30; 1 / m by at most 2^-53 of it,
+ * times b below 2^-29; both products, where they are not fused with the sums, by at most 2^-30
+ * each; both sums by at most 2^-28 each. Together at most 13/8 of 2^-27. As 2^-26 was added, the
+ * fraction found is (r + e m) / m with e from 3/8 to 29/8 of 2^-27, and 0 &lt; e m &lt; 1 as m &le;
+ * 2^25. So it has not wrapped, and times m and rounded down it is r.
  *
  * <p>The product of the fraction, 27 bits, and m is one of two 32-bit values, which compilers know
  * by the masks: processors below AVX-512 multiply nothing wider at once. Helper methods that take
@@ -25,6 +37,13 @@ final class FractionHashKernel implements HashKernel {
       VectorSpecies.of(int.class, VectorShape.forBitSize(Math.max(64, LONGS.vectorBitSize() / 2)));
   private static final int LANES = LONGS.length();
 
+  private static final long SMALLEST_MODULUS = (1L << 15) + 1;
+  private static final long LARGEST_MODULUS = 1L << 25;
+  private static final int LOW_BITS = 39;
+  private static final long LOW_MASK = (1L << LOW_BITS) - 1;
+  private static final int FRACTION_BITS = 27;
+  private static final long FRACTION = (1L << FRACTION_BITS) - 1;
+  private static final double BASE = 0x1p25 + 0x1p-26;
   private static final long UINT = 0xFFFFFFFFL;
 
   /** An integer below 2^52 in the last bits of 2^52 is 2^52 more than itself. */
@@ -53,14 +72,20 @@ final class FractionHashKernel implements HashKernel {
    * mean that nothing compiles them.
    */
   static boolean takes(HashTerms terms) {
-    return LANES > 1 && terms.heads() >= LANES && HashFractions.take(terms);
+    return LANES > 1
+        && terms.heads() >= LANES
+        && terms.allModuliWithin(SMALLEST_MODULUS, LARGEST_MODULUS);
   }
 
   FractionHashKernel(HashTerms terms) {
     this.terms = terms;
-    HashFractions fractions = HashFractions.of(terms.moduli());
-    high = fractions.high();
-    low = fractions.low();
+    high = new double[terms.columns()];
+    low = new double[terms.columns()];
+    for (int c = 0; c < high.length; c++) {
+      long modulus = terms.moduli()[c];
+      high[c] = (double) ((1L << LOW_BITS) % modulus) / modulus;
+      low[c] = 1.0 / modulus;
+    }
   }
 
   @Override
@@ -115,13 +140,13 @@ final class FractionHashKernel implements HashKernel {
               .add(id.mul(lower))
               .lanewise(VectorOperators.XOR, LongVector.fromArray(LONGS, split, HASH + p));
       hash.intoArray(split, HASH + p);
-      hash.lanewise(VectorOperators.LSHR, HashFractions.LOW_BITS)
+      hash.lanewise(VectorOperators.LSHR, LOW_BITS)
           .or(TWO_52_BITS)
           .reinterpretAsDoubles()
           .sub(TWO_52)
           .reinterpretAsLongs()
           .intoArray(split, HIGH + p);
-      hash.and(HashFractions.LOW_MASK)
+      hash.and(LOW_MASK)
           .or(TWO_52_BITS)
           .reinterpretAsDoubles()
           .sub(TWO_52)
@@ -153,7 +178,7 @@ final class FractionHashKernel implements HashKernel {
 
   /** Two vectors of heads. */
   private void pair(int a, int b, int positions, long[] split, long[] rows, int from, int columns) {
-    DoubleVector base = DoubleVector.broadcast(DOUBLES, HashFractions.BASE);
+    DoubleVector base = DoubleVector.broadcast(DOUBLES, BASE);
     DoubleVector highA = DoubleVector.fromArray(DOUBLES, high, a);
     DoubleVector highB = DoubleVector.fromArray(DOUBLES, high, b);
     DoubleVector lowA = DoubleVector.fromArray(DOUBLES, low, a);
@@ -169,16 +194,16 @@ final class FractionHashKernel implements HashKernel {
       int at = from + p * columns;
       h.fma(highA, l.fma(lowA, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusA)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetA)
           .intoArray(rows, at);
       h.fma(highB, l.fma(lowB, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusB)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetB)
           .intoArray(rows, at + apart);
     }
@@ -186,7 +211,7 @@ final class FractionHashKernel implements HashKernel {
 
   /** The same, compiled for 16 columns: a stride that is known frees the loop of checks. */
   private void pairOf16(int a, int b, int positions, long[] split, long[] rows, int from) {
-    DoubleVector base = DoubleVector.broadcast(DOUBLES, HashFractions.BASE);
+    DoubleVector base = DoubleVector.broadcast(DOUBLES, BASE);
     DoubleVector highA = DoubleVector.fromArray(DOUBLES, high, a);
     DoubleVector highB = DoubleVector.fromArray(DOUBLES, high, b);
     DoubleVector lowA = DoubleVector.fromArray(DOUBLES, low, a);
@@ -202,16 +227,16 @@ final class FractionHashKernel implements HashKernel {
       int at = from + p * 16;
       h.fma(highA, l.fma(lowA, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusA)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetA)
           .intoArray(rows, at);
       h.fma(highB, l.fma(lowB, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusB)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetB)
           .intoArray(rows, at + apart);
     }
@@ -219,7 +244,7 @@ final class FractionHashKernel implements HashKernel {
 
   /** The same, compiled for 24 columns. */
   private void pairOf24(int a, int b, int positions, long[] split, long[] rows, int from) {
-    DoubleVector base = DoubleVector.broadcast(DOUBLES, HashFractions.BASE);
+    DoubleVector base = DoubleVector.broadcast(DOUBLES, BASE);
     DoubleVector highA = DoubleVector.fromArray(DOUBLES, high, a);
     DoubleVector highB = DoubleVector.fromArray(DOUBLES, high, b);
     DoubleVector lowA = DoubleVector.fromArray(DOUBLES, low, a);
@@ -235,16 +260,16 @@ final class FractionHashKernel implements HashKernel {
       int at = from + p * 24;
       h.fma(highA, l.fma(lowA, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusA)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetA)
           .intoArray(rows, at);
       h.fma(highB, l.fma(lowB, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusB)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetB)
           .intoArray(rows, at + apart);
     }
@@ -252,7 +277,7 @@ final class FractionHashKernel implements HashKernel {
 
   /** One vector of heads. */
   private void single(int a, int positions, long[] split, long[] rows, int from, int columns) {
-    DoubleVector base = DoubleVector.broadcast(DOUBLES, HashFractions.BASE);
+    DoubleVector base = DoubleVector.broadcast(DOUBLES, BASE);
     DoubleVector highA = DoubleVector.fromArray(DOUBLES, high, a);
     DoubleVector lowA = DoubleVector.fromArray(DOUBLES, low, a);
     LongVector modulusA = LongVector.fromArray(LONGS, terms.moduli(), a).and(UINT);
@@ -262,9 +287,9 @@ final class FractionHashKernel implements HashKernel {
       DoubleVector l = LongVector.broadcast(LONGS, split[LOW + p]).reinterpretAsDoubles();
       h.fma(highA, l.fma(lowA, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusA)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetA)
           .intoArray(rows, from + p * columns);
     }
@@ -285,20 +310,20 @@ final class FractionHashKernel implements HashKernel {
 
   private void inPlace(int order, int head, long[] rows, int from, int positions, int columns) {
     int a = order + head;
-    DoubleVector base = DoubleVector.broadcast(DOUBLES, HashFractions.BASE);
+    DoubleVector base = DoubleVector.broadcast(DOUBLES, BASE);
     DoubleVector highA = DoubleVector.fromArray(DOUBLES, high, a);
     DoubleVector lowA = DoubleVector.fromArray(DOUBLES, low, a);
     LongVector modulusA = LongVector.fromArray(LONGS, terms.moduli(), a).and(UINT);
     LongVector offsetA = LongVector.fromArray(LONGS, terms.offsets(), a);
     for (int p = 0, i = from; p < positions; p++, i += columns) {
       long hash = rows[i];
-      DoubleVector h = DoubleVector.broadcast(DOUBLES, (double) (hash >>> HashFractions.LOW_BITS));
-      DoubleVector l = DoubleVector.broadcast(DOUBLES, (double) (hash & HashFractions.LOW_MASK));
+      DoubleVector h = DoubleVector.broadcast(DOUBLES, (double) (hash >>> LOW_BITS));
+      DoubleVector l = DoubleVector.broadcast(DOUBLES, (double) (hash & LOW_MASK));
       h.fma(highA, l.fma(lowA, base))
           .reinterpretAsLongs()
-          .and(HashFractions.FRACTION)
+          .and(FRACTION)
           .mul(modulusA)
-          .lanewise(VectorOperators.LSHR, HashFractions.FRACTION_BITS)
+          .lanewise(VectorOperators.LSHR, FRACTION_BITS)
           .add(offsetA)
           .intoArray(rows, i + head);
     }

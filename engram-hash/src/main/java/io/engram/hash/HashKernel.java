@@ -33,10 +33,7 @@ interface HashKernel {
    */
   static HashKernel of(HashTerms terms) {
     return KernelChoice.make(
-            MethodHandles.lookup(),
-            Maker.class,
-            () -> ScalarFractionKernel::orGeneral,
-            "VectorHashKernels")
+            MethodHandles.lookup(), Maker.class, () -> ScalarHashKernel::new, "VectorHashKernels")
         .make(terms);
   }
 

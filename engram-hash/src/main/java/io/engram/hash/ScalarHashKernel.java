@@ -2,7 +2,7 @@
 package io.engram.hash;
 
 /**
- * Plain Java, any modulus: the remainder from the upper half of a 128-bit product.
+ * Plain Java: the remainder from the upper half of a 128-bit product.
  *
  * <p>Exact for every modulus m from 1 to 2^63 - 1 and every hash a from 0 to 2^63 - 1. Let v =
  * floor((2^64 - 1) / m) and q = floor(a v / 2^64). From v &le; 2^64 / m follows q &le; a / m. From

@@ -10,6 +10,6 @@ final class VectorHashKernels implements HashKernel.Maker {
     }
     return terms.allModuliWithin(QuotientHashKernel.SMALLEST_MODULUS, Long.MAX_VALUE)
         ? new QuotientHashKernel(terms)
-        : ScalarFractionKernel.orGeneral(terms);
+        : new ScalarHashKernel(terms);
   }
 }
