@@ -27,6 +27,7 @@ import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.IntUnaryOperator;
 import java.util.function.LongConsumer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -47,6 +48,7 @@ public final class EngramMemory implements AutoCloseable {
 
   private final EngramConfig config;
   private final TokenMap tokenMap;
+  private final IntUnaryOperator translation;
   private final Map<Integer, ServedTable> layers = new LinkedHashMap<>();
   private final Map<Integer, LayerWeights> weights = new ConcurrentHashMap<>();
   private final WeightSource weightSource;
@@ -67,7 +69,7 @@ public final class EngramMemory implements AutoCloseable {
     LayerWeights load(int layer, Arena arena);
   }
 
-  /** Grows to the largest chunk of its thread and stays: a lookup allocates its look-back only. */
+  /** Grows to the largest chunk of its thread and stays, so that a lookup allocates nothing. */
   private static final class Scratch {
     private int[] ids = new int[0];
     private long[] rowIds = new long[0];
@@ -103,6 +105,7 @@ public final class EngramMemory implements AutoCloseable {
       MemoryOptions options) {
     this.config = config;
     this.tokenMap = tokenMap;
+    translation = tokenMap::get;
     this.weightSource = weightSource;
     this.checkpoint = checkpoint;
     this.opener = opener;
@@ -367,7 +370,7 @@ public final class EngramMemory implements AutoCloseable {
     checkOpen();
     int[] hashed = scratch.get().ids(count);
     tokenMap.mapOrDead(tokenIds, from, count, hashed, 0);
-    hasher.hash(hashed, 0, count, past.map(tokenMap::get), out, outFrom);
+    hasher.hash(hashed, 0, count, past, translation, out, outFrom);
   }
 
   /**

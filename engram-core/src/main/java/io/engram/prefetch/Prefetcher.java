@@ -24,6 +24,7 @@ import java.util.TreeSet;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.IntUnaryOperator;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -76,6 +77,7 @@ public final class Prefetcher implements AutoCloseable {
   }
 
   private final TokenMap tokenMap;
+  private final IntUnaryOperator translation;
   private final PrefetchOptions options;
   private final List<StagedLayer> layers = new ArrayList<>();
   private final List<Integer> layerIds = new ArrayList<>();
@@ -109,6 +111,7 @@ public final class Prefetcher implements AutoCloseable {
    */
   public Prefetcher(TokenMap tokenMap, List<Layer> layers, PrefetchOptions options) {
     this.tokenMap = Objects.requireNonNull(tokenMap, "tokenMap");
+    translation = tokenMap::get;
     this.options = Objects.requireNonNull(options, "options");
     staging = new StagingMemory(options.stagingBytes(), options.verify());
     List<Layer> sorted = new ArrayList<>(layers);
@@ -226,8 +229,7 @@ public final class Prefetcher implements AutoCloseable {
     int tokens = starts[starts.length - 1];
     int[] ids = new int[tokens];
     tokenMap.mapOrDead(tokenIds, from, tokens, ids, 0);
-    List<Lookback> pasts = rawPasts.stream().map(past -> past.map(tokenMap::get)).toList();
-    Retrieval retrieval = new Retrieval(this, ids, starts, pasts);
+    Retrieval retrieval = new Retrieval(this, ids, starts, List.copyOf(rawPasts));
     checkHashable(retrieval);
     long now = System.nanoTime();
     LayerBatch[] batches = new LayerBatch[layers.size()];
@@ -274,7 +276,9 @@ public final class Prefetcher implements AutoCloseable {
     for (int s = 0; s < starts.length - 1; s++) {
       try {
         for (StagedLayer layer : layers) {
-          layer.hasher().hash(retrieval.ids(), 0, 0, retrieval.pasts().get(s), NO_ROWS, 0);
+          layer
+              .hasher()
+              .hash(retrieval.ids(), 0, 0, retrieval.pasts().get(s), translation, NO_ROWS, 0);
         }
         for (int i = starts[s]; i < starts[s + 1]; i++) {
           if (retrieval.ids()[i] == Lookback.DEAD && deadRefused) {
@@ -298,7 +302,12 @@ public final class Prefetcher implements AutoCloseable {
     boolean staged = false;
     if (mayFit(layer, rows)) {
       plan.make(
-          layer.hasher(), ids, batch.retrieval.starts(), batch.retrieval.pasts(), layer.rowBytes());
+          layer.hasher(),
+          ids,
+          batch.retrieval.starts(),
+          batch.retrieval.pasts(),
+          translation,
+          layer.rowBytes());
       staged = reserve(batch, (int) rows, plan.distinct());
     }
     if (staged) {
@@ -852,13 +861,14 @@ public final class Prefetcher implements AutoCloseable {
       for (int from = starts[s]; from < starts[s + 1]; from += perRound) {
         checkUsable(retrieval);
         int tokens = Math.min(perRound, starts[s + 1] - from);
-        // Behind the first round all that an n-gram can see lies in the chunk.
-        Lookback past =
-            from == starts[s]
-                ? retrieval.pasts().get(s)
-                : Lookback.start(reach).advance(ids, from - reach, reach);
         long[] rowIds = scratch.readIds(tokens * columns);
-        hasher.hash(ids, from, tokens, past, rowIds, 0);
+        if (from == starts[s]) {
+          hasher.hash(ids, from, tokens, retrieval.pasts().get(s), translation, rowIds, 0);
+        } else {
+          // Behind the first round all that an n-gram can see lies in the chunk.
+          Lookback past = Lookback.start(reach).advance(ids, from - reach, reach);
+          hasher.hash(ids, from, tokens, past, rowIds, 0);
+        }
         layer
             .table()
             .gather(rowIds, 0, tokens * columns, out, outOffset + from * tokenBytes, outType);

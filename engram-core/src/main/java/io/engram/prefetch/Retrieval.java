@@ -38,7 +38,7 @@ public final class Retrieval implements AutoCloseable {
    *
    * @param ids hashed ids of all sequences, back to back
    * @param starts where each sequence starts in them, and the last one ends
-   * @param pasts hashed ids before each sequence
+   * @param pasts raw ids before each sequence
    */
   Retrieval(Prefetcher prefetcher, int[] ids, int[] starts, List<Lookback> pasts) {
     this.prefetcher = prefetcher;

@@ -8,6 +8,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.IntUnaryOperator;
 
 /**
  * Which rows a chunk needs from one table, each once and in ascending order, so that neighbours in
@@ -86,9 +87,17 @@ final class RowPlan {
    *
    * @param ids hashed ids of all sequences, back to back
    * @param starts where each sequence starts in them, and the last one ends
+   * @param pasts the ids before each sequence, not hashed ones
+   * @param translation the hashed id for one of them
    * @param rowBytes bytes of a stored row
    */
-  void make(NgramHasher hasher, int[] ids, int[] starts, List<Lookback> pasts, int rowBytes) {
+  void make(
+      NgramHasher hasher,
+      int[] ids,
+      int[] starts,
+      List<Lookback> pasts,
+      IntUnaryOperator translation,
+      int rowBytes) {
     HashLayout layout = hasher.layout();
     int tokens = ids.length;
     int columns = layout.columns();
@@ -101,7 +110,7 @@ final class RowPlan {
     if (spare.length < tokens) {
       spare = new long[tokens];
     }
-    hasher.hashRagged(ids, starts, pasts, rowIds, 0);
+    hasher.hashRagged(ids, starts, pasts, translation, rowIds, 0);
     int positionBits = Integer.SIZE - Integer.numberOfLeadingZeros(Math.max(1, tokens - 1));
     for (int c = 0; c < columns; c++) {
       long offset = layout.offset(c);

@@ -5,64 +5,56 @@ import io.engram.hash.kernel.KernelChoice;
 import java.lang.invoke.MethodHandles;
 
 /**
- * Turns hashes into row ids: the remainders by many moduli, without division.
+ * Row ids of many positions without a division, for the terms it was made with.
  *
- * <p>Works in place, on an array that holds all columns of one position after those of another,
- * order-major. At the first column of each order it finds the hash that all heads of the order
- * share, and leaves the row ids of those heads. Nothing is allocated.
+ * <p>Rows are position-major: all columns of one position after those of another. Nothing is
+ * allocated once a thread has used a kernel.
+ *
+ * <p>Thread-safe.
  */
 interface HashKernel {
-  /**
-   * The kernel for some moduli: the one that this JVM chose, or the scalar one where the chosen one
-   * is not exact.
-   *
-   * @param moduli the moduli
-   * @return a kernel that is exact for all of them
-   */
-  static HashKernel of(long[] moduli) {
-    HashKernel chosen =
-        KernelChoice.make(
-            MethodHandles.lookup(), HashKernel.class, ScalarHashKernel::new, "VectorHashKernel");
-    for (long modulus : moduli) {
-      if (modulus < chosen.smallestModulus()) {
-        return new ScalarHashKernel();
-      }
-    }
-    return chosen;
+  /** Makes the kernels of one twin. */
+  @FunctionalInterface
+  interface Maker {
+    /**
+     * The fastest kernel of this twin that is exact for some terms; the scalar one where none is.
+     *
+     * @param terms multipliers, moduli and offsets
+     * @return the kernel
+     */
+    HashKernel make(HashTerms terms);
   }
 
   /**
-   * The smallest modulus for which the kernel is exact.
+   * The fastest kernel of this JVM that is exact for some terms.
    *
-   * @return a bound, at least 1
+   * @param terms multipliers, moduli and offsets
+   * @return the kernel
    */
-  long smallestModulus();
+  static HashKernel of(HashTerms terms) {
+    return KernelChoice.make(
+            MethodHandles.lookup(), Maker.class, () -> ScalarHashKernel::new, "VectorHashKernels")
+        .make(terms);
+  }
 
   /**
-   * Computes once what {@link #reduce} needs besides the moduli.
+   * Row ids of positions whose whole windows lie in the array and may be seen.
    *
-   * @param moduli the moduli, none below {@link #smallestModulus}
-   * @return one value for each modulus; its meaning is the kernel's own
+   * @param ids ids, none negative, as many before {@code from} as the longest window reaches back
+   * @param from index of the first position's id
+   * @param positions how many positions
+   * @param out where to write the row ids
+   * @param outFrom index of the first row id
    */
-  long[] reciprocals(long[] moduli);
+  void openWindows(int[] ids, int from, int positions, long[] out, int outFrom);
 
   /**
-   * Replaces hashes by row ids, {@code offsets[c] + hash % moduli[c]} at column c.
+   * Replaces hashes by row ids in place, {@code offsets[c] + hash % moduli[c]} at column c.
    *
-   * @param moduli the moduli of all columns
-   * @param reciprocals what {@link #reciprocals} made of them
-   * @param offsets the offsets of all columns
-   * @param heads how many columns share a hash; divides the number of columns
-   * @param rows hashes in, none negative, and row ids out
+   * @param rows in the first column of each order, the hash that all its heads share, not negative;
+   *     row ids in all columns afterwards
    * @param from index of the first position's first column
    * @param positions how many positions
    */
-  void reduce(
-      long[] moduli,
-      long[] reciprocals,
-      long[] offsets,
-      int heads,
-      long[] rows,
-      int from,
-      int positions);
+  void reduce(long[] rows, int from, int positions);
 }

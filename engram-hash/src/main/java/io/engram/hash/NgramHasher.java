@@ -4,6 +4,7 @@ package io.engram.hash;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
+import java.util.function.IntUnaryOperator;
 
 /**
  * Turns ids into the row ids of one layer.
@@ -24,8 +25,7 @@ import java.util.Objects;
  * {@code engram_demo_v1.py}; transformers {@code qwen4_exp}).
  */
 public final class NgramHasher {
-  /** Positions that are hashed before any is reduced: few enough to stay in the nearest cache. */
-  private static final int BLOCK = 64;
+  private static final IntUnaryOperator SAME = IntUnaryOperator.identity();
 
   private final HashLayout layout;
   private final WindowRule rule;
@@ -33,7 +33,6 @@ public final class NgramHasher {
   private final int vocabularySize;
   private final int longestReach;
   private final int columns;
-  private final int heads;
 
   /**
    * Where the hash up to a shift goes: the first column of the lowest order that reaches as far.
@@ -41,9 +40,6 @@ public final class NgramHasher {
   private final int[] slots;
 
   private final long[] multipliers;
-  private final long[] moduli;
-  private final long[] reciprocals;
-  private final long[] offsets;
 
   /**
    * Makes a hasher.
@@ -54,13 +50,12 @@ public final class NgramHasher {
    *     vocabulary size
    */
   public NgramHasher(HashLayout layout, WindowRule rule) {
-    this(layout, rule, HashKernel.of(layout.moduli()));
+    this(layout, rule, HashKernel::of);
   }
 
-  NgramHasher(HashLayout layout, WindowRule rule, HashKernel kernel) {
+  NgramHasher(HashLayout layout, WindowRule rule, HashKernel.Maker kernels) {
     this.layout = layout;
     this.rule = Objects.requireNonNull(rule, "rule");
-    this.kernel = kernel;
     vocabularySize = layout.vocabularySize();
     if (rule.fill() >= vocabularySize || rule.boundary() >= vocabularySize) {
       throw new IllegalArgumentException(
@@ -68,19 +63,19 @@ public final class NgramHasher {
     }
     longestReach = layout.maxOrder() - 1;
     columns = layout.columns();
-    heads = layout.headsPerOrder();
     slots = new int[layout.maxOrder()];
     int shift = 0;
     int slot = 0;
     for (int order : layout.orders()) {
       Arrays.fill(slots, shift, order, slot);
       shift = order;
-      slot += heads;
+      slot += layout.headsPerOrder();
     }
     multipliers = layout.multipliers();
-    moduli = layout.moduli();
-    reciprocals = kernel.reciprocals(moduli);
-    offsets = layout.offsets();
+    kernel =
+        kernels.make(
+            new HashTerms(
+                multipliers, slots, layout.headsPerOrder(), layout.moduli(), layout.offsets()));
   }
 
   /**
@@ -149,11 +144,37 @@ public final class NgramHasher {
    *     needed, or an array is too small
    */
   public void hash(int[] ids, int from, int count, Lookback past, long[] out, int outFrom) {
+    hash(ids, from, count, past, SAME, out, outFrom);
+  }
+
+  /**
+   * Hashes a chunk of a sequence into a caller's array, with a look-back that holds other ids than
+   * those that are hashed, such as raw ids. Only the ids that n-grams reach are translated.
+   *
+   * @param ids an array that holds the chunk, translated already; ids outside of it are not read
+   * @param from index of the chunk's first id
+   * @param count how many ids, at least 0
+   * @param past what came before the chunk, not translated
+   * @param translation the id to hash for an id of {@code past}; not asked about {@link
+   *     Lookback#DEAD}, which stays so. Its exceptions are passed on
+   * @param out where to write {@code count} times {@link #columns} row ids
+   * @param outFrom index in {@code out} of the first row id
+   * @throws IllegalArgumentException if an id is refused, {@code past} no longer knows ids that are
+   *     needed, or an array is too small
+   */
+  public void hash(
+      int[] ids,
+      int from,
+      int count,
+      Lookback past,
+      IntUnaryOperator translation,
+      long[] out,
+      int outFrom) {
     Checks.range("ids", ids.length, from, count);
     Checks.range("out", out.length, outFrom, (long) count * columns);
     checkIds(ids, from, from + count, past.position() - from);
-    int reach = reach(past);
-    run(ids, from, from + count, reach, past, from, out, outFrom);
+    int reach = reach(past, translation);
+    run(ids, from, from + count, reach, past, translation, from, out, outFrom);
   }
 
   /**
@@ -169,9 +190,9 @@ public final class NgramHasher {
   public void hash(int id, Lookback past, long[] out, int outFrom) {
     Checks.range("out", out.length, outFrom, columns);
     checkId(id, 0, past.position());
-    int reach = reach(past);
-    window(id, reach, null, 0, past, 0, out, outFrom);
-    kernel.reduce(moduli, reciprocals, offsets, heads, out, outFrom, 1);
+    int reach = reach(past, SAME);
+    window(id, reach, null, 0, past, SAME, 0, out, outFrom);
+    kernel.reduce(out, outFrom, 1);
   }
 
   /**
@@ -194,7 +215,7 @@ public final class NgramHasher {
     while (reach < longestReach && reach < from && !ends(sequence[from - reach - 1])) {
       reach++;
     }
-    run(sequence, from, to, reach, null, 0, out, outFrom);
+    run(sequence, from, to, reach, null, SAME, 0, out, outFrom);
   }
 
   /**
@@ -219,11 +240,11 @@ public final class NgramHasher {
     checkPasts(pasts, sequences);
     int length = ids.length / sequences;
     for (int s = 0; s < sequences; s++) {
-      checkSequence(s, ids, s * length, (s + 1) * length, pasts);
+      checkSequence(s, ids, s * length, (s + 1) * length, pasts, SAME);
     }
     for (int s = 0; s < sequences; s++) {
       int from = s * length;
-      runSequence(s, ids, from, from + length, pasts, out, outFrom + from * columns);
+      runSequence(s, ids, from, from + length, pasts, SAME, out, outFrom + from * columns);
     }
   }
 
@@ -241,6 +262,33 @@ public final class NgramHasher {
    *     needed, or {@code out} is too small
    */
   public void hashRagged(int[] ids, int[] starts, List<Lookback> pasts, long[] out, int outFrom) {
+    hashRagged(ids, starts, pasts, SAME, out, outFrom);
+  }
+
+  /**
+   * Hashes chunks of any length, one of each sequence of a batch, with look-backs that hold other
+   * ids than those that are hashed, such as raw ids.
+   *
+   * @param ids an array that holds the chunks back to back, translated already
+   * @param starts where each chunk starts in {@code ids}, and where the last one ends: one value
+   *     more than there are sequences, none below the one before it
+   * @param pasts what came before each chunk, not translated; an empty list if all sequences start
+   *     here
+   * @param translation the id to hash for an id of the look-backs; not asked about {@link
+   *     Lookback#DEAD}, which stays so
+   * @param out where to write the row ids of all chunks back to back
+   * @param outFrom index in {@code out} of the first row id
+   * @throws IllegalArgumentException if the starts descend or leave the array, the look-backs are
+   *     not as many as the sequences, an id is refused, a look-back no longer knows ids that are
+   *     needed, or {@code out} is too small
+   */
+  public void hashRagged(
+      int[] ids,
+      int[] starts,
+      List<Lookback> pasts,
+      IntUnaryOperator translation,
+      long[] out,
+      int outFrom) {
     if (starts.length == 0) {
       throw new IllegalArgumentException("starts is empty, expected where the last chunk ends");
     }
@@ -256,11 +304,11 @@ public final class NgramHasher {
     Checks.range("out", out.length, outFrom, count * columns);
     checkPasts(pasts, sequences);
     for (int s = 0; s < sequences; s++) {
-      checkSequence(s, ids, starts[s], starts[s + 1], pasts);
+      checkSequence(s, ids, starts[s], starts[s + 1], pasts, translation);
     }
     for (int s = 0; s < sequences; s++) {
       int outAt = outFrom + (starts[s] - starts[0]) * columns;
-      runSequence(s, ids, starts[s], starts[s + 1], pasts, out, outAt);
+      runSequence(s, ids, starts[s], starts[s + 1], pasts, translation, out, outAt);
     }
   }
 
@@ -271,12 +319,13 @@ public final class NgramHasher {
     }
   }
 
-  private void checkSequence(int s, int[] ids, int from, int to, List<Lookback> pasts) {
+  private void checkSequence(
+      int s, int[] ids, int from, int to, List<Lookback> pasts, IntUnaryOperator translation) {
     try {
       long position = 0;
       if (!pasts.isEmpty()) {
         position = pasts.get(s).position();
-        reach(pasts.get(s));
+        reach(pasts.get(s), translation);
       }
       checkIds(ids, from, to, position - from);
     } catch (IllegalArgumentException e) {
@@ -285,16 +334,31 @@ public final class NgramHasher {
   }
 
   private void runSequence(
-      int s, int[] ids, int from, int to, List<Lookback> pasts, long[] out, int outAt) {
+      int s,
+      int[] ids,
+      int from,
+      int to,
+      List<Lookback> pasts,
+      IntUnaryOperator translation,
+      long[] out,
+      int outAt) {
     Lookback past = pasts.isEmpty() ? null : pasts.get(s);
-    int reach = past == null ? 0 : reach(past);
-    run(ids, from, to, reach, past, from, out, outAt);
+    int reach = past == null ? 0 : reach(past, translation);
+    run(ids, from, to, reach, past, translation, from, out, outAt);
   }
 
   /** Refuses ids out of range; {@code shift} makes a position of an index. */
   private void checkIds(int[] ids, int from, int to, long shift) {
+    // The sign of either term tells an id out of range; without a branch this loop is vectors.
+    int largest = vocabularySize - 1;
+    int signs = 0;
     for (int i = from; i < to; i++) {
-      checkId(ids[i], i, i + shift);
+      signs |= ids[i] | (largest - ids[i]);
+    }
+    if (signs < 0) {
+      for (int i = from; i < to; i++) {
+        checkId(ids[i], i, i + shift);
+      }
     }
   }
 
@@ -320,8 +384,13 @@ public final class NgramHasher {
     return id < 0 || id == rule.boundary();
   }
 
+  private static int ago(Lookback past, int k, IntUnaryOperator translation) {
+    int id = past.ago(k);
+    return id < 0 ? id : translation.applyAsInt(id);
+  }
+
   /** How many ids before its position a look-back lets be seen. Checks all that could be. */
-  private int reach(Lookback past) {
+  private int reach(Lookback past, IntUnaryOperator translation) {
     long position = past.position();
     int needed = (int) Math.min(longestReach, position);
     if (past.kept() < needed) {
@@ -332,7 +401,7 @@ public final class NgramHasher {
     int reach = 0;
     boolean open = true;
     for (int k = 1; k <= needed; k++) {
-      int id = past.ago(k);
+      int id = ago(past, k, translation);
       checkId(id, -k, position - k);
       open &= !ends(id);
       reach += open ? 1 : 0;
@@ -347,46 +416,48 @@ public final class NgramHasher {
    * @param past holds the ids before index {@code first}; null if they are not within reach
    */
   private void run(
-      int[] ids, int from, int to, int reach, Lookback past, int first, long[] out, int outFrom) {
+      int[] ids,
+      int from,
+      int to,
+      int reach,
+      Lookback past,
+      IntUnaryOperator translation,
+      int first,
+      long[] out,
+      int outFrom) {
     int seen = reach;
     int outAt = outFrom;
     int next = from;
     while (next < to) {
-      int positions = Math.min(BLOCK, to - next);
-      if (seen == longestReach && next - longestReach >= first && open(ids, next, positions)) {
-        openWindows(ids, next, positions, out, outAt);
-      } else {
-        seen = anyWindows(ids, next, positions, seen, past, first, out, outAt);
+      int positions = 0;
+      if (seen == longestReach && next - longestReach >= first) {
+        int end = endOfOpen(ids, next, to);
+        // What ends a segment still sees it, unless it is no token at all.
+        boolean ended = end < to && ids[end] >= 0;
+        positions = end - next + (ended ? 1 : 0);
+        kernel.openWindows(ids, next, positions, out, outAt);
+        seen = ended ? 0 : longestReach;
       }
-      kernel.reduce(moduli, reciprocals, offsets, heads, out, outAt, positions);
+      if (positions == 0) {
+        positions = Math.min(Math.max(1, longestReach), to - next);
+        seen = anyWindows(ids, next, positions, seen, past, translation, first, out, outAt);
+        kernel.reduce(out, outAt, positions);
+      }
       next += positions;
       outAt += positions * columns;
     }
   }
 
-  private boolean open(int[] ids, int from, int positions) {
-    for (int p = from; p < from + positions; p++) {
-      if (ends(ids[p])) {
-        return false;
-      }
+  /** Index of the first id behind which nothing before it can be seen, or {@code to}. */
+  private int endOfOpen(int[] ids, int from, int to) {
+    if (rule.boundary() == WindowRule.NO_BOUNDARY && rule.dead() == WindowRule.Dead.REFUSED) {
+      return to;
     }
-    return true;
-  }
-
-  /** Leaves the hashes of positions whose whole windows lie in the array and may be seen. */
-  private void openWindows(int[] ids, int from, int positions, long[] out, int outFrom) {
-    long multiplier = multipliers[0];
-    for (int p = 0, i = outFrom; p < positions; p++, i += columns) {
-      out[i] = ids[from + p] * multiplier;
+    int p = from;
+    while (p < to && !ends(ids[p])) {
+      p++;
     }
-    for (int shift = 1; shift < multipliers.length; shift++) {
-      multiplier = multipliers[shift];
-      int slot = slots[shift];
-      int slotBefore = slots[shift - 1];
-      for (int p = 0, i = outFrom; p < positions; p++, i += columns) {
-        out[i + slot] = out[i + slotBefore] ^ (ids[from + p - shift] * multiplier);
-      }
-    }
+    return p;
   }
 
   /**
@@ -400,13 +471,14 @@ public final class NgramHasher {
       int positions,
       int reach,
       Lookback past,
+      IntUnaryOperator translation,
       int first,
       long[] out,
       int outFrom) {
     int seen = reach;
     for (int p = from, i = outFrom; p < from + positions; p++, i += columns) {
       int id = ids[p];
-      window(id, seen, ids, p, past, first, out, i);
+      window(id, seen, ids, p, past, translation, first, out, i);
       // Behind a boundary or a dead position a window starts anew; otherwise it is the window
       // before it, moved by one.
       seen = ends(id) ? 0 : Math.min(seen + 1, longestReach);
@@ -416,7 +488,15 @@ public final class NgramHasher {
 
   /** Leaves the hashes of one position. */
   private void window(
-      int id, int reach, int[] ids, int p, Lookback past, int first, long[] out, int outFrom) {
+      int id,
+      int reach,
+      int[] ids,
+      int p,
+      Lookback past,
+      IntUnaryOperator translation,
+      int first,
+      long[] out,
+      int outFrom) {
     int seen = reach;
     int current = id;
     if (id < 0) {
@@ -436,7 +516,7 @@ public final class NgramHasher {
       } else if (p - shift >= first) {
         seenId = ids[p - shift];
       } else {
-        seenId = past.ago(first - p + shift);
+        seenId = ago(past, first - p + shift, translation);
       }
       hash ^= seenId * multipliers[shift];
       out[outFrom + slots[shift]] = hash;

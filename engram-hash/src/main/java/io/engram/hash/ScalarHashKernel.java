@@ -11,29 +11,32 @@ package io.engram.hash;
  * above a, so that nothing overflows: one subtraction at most is left to do.
  */
 final class ScalarHashKernel implements HashKernel {
-  @Override
-  public long smallestModulus() {
-    return 1;
-  }
+  private final HashTerms terms;
+  private final long[] reciprocals;
 
-  @Override
-  public long[] reciprocals(long[] moduli) {
-    long[] reciprocals = new long[moduli.length];
-    for (int i = 0; i < moduli.length; i++) {
-      reciprocals[i] = Long.divideUnsigned(-1, moduli[i]);
+  /**
+   * Prepares the moduli.
+   *
+   * @param terms any moduli
+   */
+  ScalarHashKernel(HashTerms terms) {
+    this.terms = terms;
+    reciprocals = new long[terms.columns()];
+    for (int i = 0; i < reciprocals.length; i++) {
+      reciprocals[i] = Long.divideUnsigned(-1, terms.moduli()[i]);
     }
-    return reciprocals;
   }
 
   @Override
-  public void reduce(
-      long[] moduli,
-      long[] reciprocals,
-      long[] offsets,
-      int heads,
-      long[] rows,
-      int from,
-      int positions) {
+  public void openWindows(int[] ids, int from, int positions, long[] out, int outFrom) {
+    terms.openWindows(this, ids, from, positions, out, outFrom);
+  }
+
+  @Override
+  public void reduce(long[] rows, int from, int positions) {
+    long[] moduli = terms.moduli();
+    long[] offsets = terms.offsets();
+    int heads = terms.heads();
     int columns = moduli.length;
     for (int p = 0, i = from; p < positions; p++, i += columns) {
       long hash = 0;

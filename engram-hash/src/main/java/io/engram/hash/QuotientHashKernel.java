@@ -7,7 +7,8 @@ import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
- * The Vector API: the quotient estimated in double precision, the remainder exact in 64 bits.
+ * The Vector API, large moduli: the quotient estimated in double precision, the remainder exact in
+ * 64 bits.
  *
  * <p>Exact for every modulus m from 2^13 to 2^63 - 1 and every hash a from 0 to 2^63 - 1. The
  * estimate p of a / m rounds four times, a, m, the reciprocal and the product, each time by at most
@@ -21,36 +22,41 @@ import jdk.incubator.vector.VectorSpecies;
  * <p>Neither fused multiplication nor conversion of vectors between long and double is used: not
  * every processor has them for vectors, and without them they would be very slow.
  */
-final class VectorHashKernel implements HashKernel {
+final class QuotientHashKernel implements HashKernel {
   private static final VectorSpecies<Long> LONGS = LongVector.SPECIES_PREFERRED;
   private static final int LANES = LONGS.length();
   private static final double TWO_52 = 0x1p52;
   private static final long TWO_52_BITS = Double.doubleToRawLongBits(TWO_52);
-  private static final long SMALLEST_MODULUS = 1L << 13;
 
-  @Override
-  public long smallestModulus() {
-    return SMALLEST_MODULUS;
-  }
+  /** The smallest modulus for which this is exact. */
+  static final long SMALLEST_MODULUS = 1L << 13;
 
-  @Override
-  public long[] reciprocals(long[] moduli) {
-    long[] reciprocals = new long[moduli.length];
-    for (int i = 0; i < moduli.length; i++) {
-      reciprocals[i] = Double.doubleToRawLongBits(1.0 / moduli[i]);
+  private final HashTerms terms;
+  private final long[] reciprocals;
+
+  /**
+   * Prepares the moduli.
+   *
+   * @param terms moduli from {@link #SMALLEST_MODULUS}
+   */
+  QuotientHashKernel(HashTerms terms) {
+    this.terms = terms;
+    reciprocals = new long[terms.columns()];
+    for (int i = 0; i < reciprocals.length; i++) {
+      reciprocals[i] = Double.doubleToRawLongBits(1.0 / terms.moduli()[i]);
     }
-    return reciprocals;
   }
 
   @Override
-  public void reduce(
-      long[] moduli,
-      long[] reciprocals,
-      long[] offsets,
-      int heads,
-      long[] rows,
-      int from,
-      int positions) {
+  public void openWindows(int[] ids, int from, int positions, long[] out, int outFrom) {
+    terms.openWindows(this, ids, from, positions, out, outFrom);
+  }
+
+  @Override
+  public void reduce(long[] rows, int from, int positions) {
+    long[] moduli = terms.moduli();
+    long[] offsets = terms.offsets();
+    int heads = terms.heads();
     int columns = moduli.length;
     for (int order = 0; order < columns; order += heads) {
       if (heads < LANES) {
