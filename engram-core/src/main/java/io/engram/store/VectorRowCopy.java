@@ -71,20 +71,20 @@ final class VectorRowCopy extends RowCopy {
   private static void group(MemorySegment in, long inAt, MemorySegment out, long outAt) {
     ByteVector a = ByteVector.fromMemorySegment(BYTES, in, inAt, LE);
     ByteVector b = ByteVector.fromMemorySegment(BYTES, in, inAt + LANES, LE);
-    ByteVector c = ByteVector.fromMemorySegment(BYTES, in, inAt + 2 * LANES, LE);
-    ByteVector d = ByteVector.fromMemorySegment(BYTES, in, inAt + 3 * LANES, LE);
+    ByteVector c = ByteVector.fromMemorySegment(BYTES, in, inAt + 2L * LANES, LE);
+    ByteVector d = ByteVector.fromMemorySegment(BYTES, in, inAt + 3L * LANES, LE);
     a.intoMemorySegment(out, outAt, LE);
     b.intoMemorySegment(out, outAt + LANES, LE);
-    c.intoMemorySegment(out, outAt + 2 * LANES, LE);
-    d.intoMemorySegment(out, outAt + 3 * LANES, LE);
-    ByteVector e = ByteVector.fromMemorySegment(BYTES, in, inAt + 4 * LANES, LE);
-    ByteVector f = ByteVector.fromMemorySegment(BYTES, in, inAt + 5 * LANES, LE);
-    ByteVector g = ByteVector.fromMemorySegment(BYTES, in, inAt + 6 * LANES, LE);
-    ByteVector h = ByteVector.fromMemorySegment(BYTES, in, inAt + 7 * LANES, LE);
-    e.intoMemorySegment(out, outAt + 4 * LANES, LE);
-    f.intoMemorySegment(out, outAt + 5 * LANES, LE);
-    g.intoMemorySegment(out, outAt + 6 * LANES, LE);
-    h.intoMemorySegment(out, outAt + 7 * LANES, LE);
+    c.intoMemorySegment(out, outAt + 2L * LANES, LE);
+    d.intoMemorySegment(out, outAt + 3L * LANES, LE);
+    ByteVector e = ByteVector.fromMemorySegment(BYTES, in, inAt + 4L * LANES, LE);
+    ByteVector f = ByteVector.fromMemorySegment(BYTES, in, inAt + 5L * LANES, LE);
+    ByteVector g = ByteVector.fromMemorySegment(BYTES, in, inAt + 6L * LANES, LE);
+    ByteVector h = ByteVector.fromMemorySegment(BYTES, in, inAt + 7L * LANES, LE);
+    e.intoMemorySegment(out, outAt + 4L * LANES, LE);
+    f.intoMemorySegment(out, outAt + 5L * LANES, LE);
+    g.intoMemorySegment(out, outAt + 6L * LANES, LE);
+    h.intoMemorySegment(out, outAt + 7L * LANES, LE);
   }
 
   private static void vector(MemorySegment in, long inAt, MemorySegment out, long outAt) {

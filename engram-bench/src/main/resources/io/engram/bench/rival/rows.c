@@ -53,19 +53,24 @@ static inline void decode_block(const uint8_t *codes, uint8_t scale, float *out)
   uint32_t first_bits = bias + (1u << 23);
   float first;
   memcpy(&first, &first_bits, sizeof first);
+  int32_t bits[BLOCK];
+  float normal[BLOCK];
+  float subnormal[BLOCK];
+  int32_t magnitude[BLOCK];
   for (int i = 0; i < BLOCK; i++) {
-    uint32_t code = codes[i];
-    uint32_t normal_bits = ((code & 0x7F) << 20) + bias;
-    float normal;
-    memcpy(&normal, &normal_bits, sizeof normal);
-    float subnormal = normal + (normal - first);
-    int32_t magnitude;
-    memcpy(&magnitude, &subnormal, sizeof magnitude);
-    magnitude = magnitude < (int32_t) normal_bits ? magnitude : (int32_t) normal_bits;
-    magnitude = (code & 0x7F) == 0x7F ? 0x7FC00000 : magnitude;
-    uint32_t bits = (uint32_t) magnitude | (code & 0x80) << 24;
-    memcpy(&out[i], &bits, sizeof bits);
+    bits[i] = (int32_t) (((codes[i] & 0x7Fu) << 20) + bias);
   }
+  memcpy(normal, bits, sizeof normal);
+  for (int i = 0; i < BLOCK; i++) {
+    subnormal[i] = normal[i] + (normal[i] - first);
+  }
+  memcpy(magnitude, subnormal, sizeof magnitude);
+  for (int i = 0; i < BLOCK; i++) {
+    int32_t least = magnitude[i] < bits[i] ? magnitude[i] : bits[i];
+    int32_t value = (codes[i] & 0x7F) == 0x7F ? 0x7FC00000 : least;
+    bits[i] = (int32_t) ((uint32_t) value | (codes[i] & 0x80u) << 24);
+  }
+  memcpy(out, bits, sizeof bits);
 }
 
 // Decodes rows of head_dim E4M3 codes, followed by one UE8M0 scale for each 32 of them, to floats,
