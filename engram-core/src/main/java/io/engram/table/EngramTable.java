@@ -13,11 +13,12 @@ import java.util.Optional;
 /**
  * The table of one layer: stored rows, and what their bytes mean.
  *
- * <p>Rows are first copied from their store into anonymous memory, some dozens at a time, and
- * decoded there: whatever becomes of a mapped file, no vector instruction meets it. Widening to
- * float32 is exact. bfloat16 is rounded to nearest even; for {@link RowFormat#FP8_BLOCK32} both
- * outputs are rounded to bfloat16, as the released code does it, which changes nothing unless a
- * scale is below 2^-124. NaN in a table comes out as NaN; a NaN scale is an error.
+ * <p>Rows that lie in anonymous memory are decoded from there to the output. Others are first
+ * copied into such memory, some dozens at a time: whatever becomes of a mapped file, no vector
+ * instruction meets it. Widening to float32 is exact. bfloat16 is rounded to nearest even; for
+ * {@link RowFormat#FP8_BLOCK32} both outputs are rounded to bfloat16, as the released code does it,
+ * which changes nothing unless a scale is below 2^-124. NaN in a table comes out as NaN; a NaN
+ * scale is an error.
  *
  * <p>Gathering obeys the contract of {@link RowStore}: any number of threads at once, nothing
  * allocated in the steady state, no output to be trusted after an exception. All floats in memory
