@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.stats;
 
+import io.engram.store.RowMemory;
 import io.engram.store.RowStore;
 import java.lang.foreign.MemorySegment;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.concurrent.atomic.LongAdder;
 
 /**
@@ -18,6 +20,7 @@ public final class MeteredRowStore implements RowStore {
   private final RowStore store;
   private final String tier;
   private final boolean timed;
+  private final Optional<RowMemory> memory;
   private final LongAdder reads = new LongAdder();
   private final LongAdder rows = new LongAdder();
   private final LongAdder failures = new LongAdder();
@@ -33,6 +36,7 @@ public final class MeteredRowStore implements RowStore {
     this.store = Objects.requireNonNull(store, "store");
     this.tier = Objects.requireNonNull(tier, "tier");
     timed = store.preferredBatch() > 1;
+    memory = timed ? Optional.empty() : store.memory().map(Metered::new);
   }
 
   /**
@@ -102,6 +106,36 @@ public final class MeteredRowStore implements RowStore {
       if (event != null) {
         commit(event, count, !done);
       }
+    }
+  }
+
+  /** Rows that are fetched are counted as read; a tier that is timed is read by copying. */
+  @Override
+  public Optional<RowMemory> memory() {
+    return memory;
+  }
+
+  private final class Metered implements RowMemory {
+    private final RowMemory rowMemory;
+
+    Metered(RowMemory rowMemory) {
+      this.rowMemory = rowMemory;
+    }
+
+    @Override
+    public void fetch(long[] rowIds, int from, int count) {
+      boolean done = false;
+      try {
+        rowMemory.fetch(rowIds, from, count);
+        done = true;
+      } finally {
+        count(count, done);
+      }
+    }
+
+    @Override
+    public MemorySegment rows() {
+      return rowMemory.rows();
     }
   }
 

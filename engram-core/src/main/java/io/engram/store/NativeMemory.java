@@ -28,6 +28,7 @@ final class NativeMemory {
   private static final int PROT_WRITE = 2;
   private static final int MAP_PRIVATE = 2;
   private static final int MAP_ANONYMOUS = 0x20;
+  private static final int MAP_NORESERVE = 0x4000;
   private static final int MADV_RANDOM = 1;
   private static final int MADV_WILLNEED = 3;
   private static final int MADV_HUGEPAGE = 14;
@@ -138,7 +139,14 @@ final class NativeMemory {
       address =
           (long)
               mmap.invokeExact(
-                  state, 0L, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+                  state,
+                  0L,
+                  mapped,
+                  PROT_READ | PROT_WRITE,
+                  // A table of which little is written may be larger than memory.
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                  -1,
+                  0L);
       if (address == -1) {
         throw new EngramException(
             "mmap of " + mapped + " bytes failed with errno " + (int) errno.get(state, 0L));

@@ -16,17 +16,19 @@ import java.util.function.LongConsumer;
 /**
  * Rows in memory outside the heap, zero at first, which can be written.
  *
- * <p>The memory is divided into shards of equally many rows, the last of which may have fewer. On
- * Linux it is mapped anonymously: a table takes no time to make, and a page of it takes memory once
- * a row in it is written. Where native access is denied or the platform is another, the JDK
- * allocates and zeroes it, within the limit of {@code -XX:MaxDirectMemorySize}.
+ * <p>All rows lie in one piece. For those who write it, it is divided into shards of equally many
+ * rows, the last of which may have fewer. On Linux it is mapped anonymously: a table takes no time
+ * to make, and a page of it takes memory once a row in it is written. Where native access is denied
+ * or the platform is another, the JDK allocates and zeroes it, within the limit of {@code
+ * -XX:MaxDirectMemorySize}.
  *
- * <p>Shards of 2 MiB and more begin at a multiple of 2 MiB, and the system is asked for huge pages:
- * rows are read at random, so with small pages nearly every row costs a walk through page tables
- * that no cache holds. It grants them where {@code /sys/kernel/mm/transparent_hugepage/enabled} is
- * {@code madvise} or {@code always}, as far as it has or can make room; a refusal costs speed only.
- * A row that is written then brings 2 MiB into being. With {@code defrag} set to {@code madvise},
- * making room may stall the first writes when memory is fragmented.
+ * <p>Memory of 2 MiB and more begins at a multiple of 2 MiB, and the system is asked for huge
+ * pages: rows are read at random, so with small pages nearly every row costs a walk through page
+ * tables that no cache holds. It grants them where {@code
+ * /sys/kernel/mm/transparent_hugepage/enabled} is {@code madvise} or {@code always}, as far as it
+ * has or can make room; a refusal costs speed only. A row that is written then brings 2 MiB into
+ * being. With {@code defrag} set to {@code madvise}, making room may stall the first writes when
+ * memory is fragmented.
  *
  * <p>Reading, writing and closing may go on at once. A read that meets a write to the same row may
  * see part of it: whoever writes while others read must not care, or must keep them apart.
@@ -34,6 +36,7 @@ import java.util.function.LongConsumer;
 public final class RamRowStore implements RowStore {
   private static final long SHARD_BYTES = 4L << 30;
   private static final long POPULATED_BYTES = 64L << 20;
+  private static final int LINE = 64;
 
   private final String name;
   private final long rowCount;
@@ -42,7 +45,10 @@ public final class RamRowStore implements RowStore {
   private final long rowMask;
   private final Arena arena;
   private final Optional<NativeMemory> os;
+  private final MemorySegment rows;
   private final MemorySegment[] shards;
+  private final RowMemory memory;
+  private final RowCopy copy = RowCopy.get();
 
   private RamRowStore(
       String name, long rowCount, int rowBytes, long rowsPerShard, Optional<NativeMemory> os) {
@@ -57,19 +63,16 @@ public final class RamRowStore implements RowStore {
     this.os = os;
     shardShift = Long.numberOfTrailingZeros(rowsPerShard);
     rowMask = rowsPerShard - 1;
-    long count = ((rowCount - 1) >>> shardShift) + 1;
-    if (count > 1 << 20) {
+    long shardCount = ((rowCount - 1) >>> shardShift) + 1;
+    if (shardCount > 1 << 20) {
       throw new IllegalArgumentException(
-          name + ": " + count + " shards of " + rowsPerShard + " rows are too many");
+          name + ": " + shardCount + " shards of " + rowsPerShard + " rows are too many");
     }
-    shards = new MemorySegment[(int) count];
+    shards = new MemorySegment[(int) shardCount];
     arena = Arena.ofShared();
     try {
-      for (int i = 0; i < shards.length; i++) {
-        long rows = Math.min(rowsPerShard, rowCount - ((long) i << shardShift));
-        long bytes = rows * rowBytes;
-        shards[i] = os.isPresent() ? os.get().map(bytes, arena) : arena.allocate(bytes, 64);
-      }
+      long bytes = rowCount * rowBytes;
+      rows = os.isPresent() ? os.get().map(bytes, arena) : arena.allocate(bytes, LINE);
     } catch (EngramException | OutOfMemoryError e) {
       arena.close();
       throw new EngramException(
@@ -82,6 +85,12 @@ public final class RamRowStore implements RowStore {
               + e.getMessage(),
           e);
     }
+    for (int i = 0; i < shards.length; i++) {
+      long first = (long) i << shardShift;
+      long count = Math.min(rowsPerShard, rowCount - first);
+      shards[i] = rows.asSlice(first * rowBytes, count * rowBytes);
+    }
+    memory = new FetchedRows(this, rows);
   }
 
   /**
@@ -279,22 +288,29 @@ public final class RamRowStore implements RowStore {
     checkOpen();
     ReadChecks.arguments(this, rowIds, from, count, out, outOffset);
     boolean interrupted = Thread.currentThread().isInterrupted();
+    boolean anonymous = out.isNative() && !out.isMapped();
+    int batch = RowMemory.batch(rowBytes);
     try {
-      long at = outOffset;
-      for (int i = from; i < from + count; i++) {
-        long row = rowIds[i];
-        if (row < 0 || row >= rowCount) {
-          throw ReadChecks.rowId(this, row, i);
+      for (int done = 0; done < count; done += batch) {
+        int some = Math.min(batch, count - done);
+        memory.fetch(rowIds, from + done, some);
+        long at = outOffset + (long) done * rowBytes;
+        if (anonymous) {
+          copy.rows(rows, rowBytes, rowIds, from + done, some, out, at);
+        } else {
+          RowCopy.plainly(rows, rowBytes, rowIds, from + done, some, out, at);
         }
-        MemorySegment.copy(
-            shards[(int) (row >>> shardShift)], (row & rowMask) * rowBytes, out, at, rowBytes);
-        at += rowBytes;
       }
     } catch (IllegalStateException e) {
       ReadChecks.forgetInterrupt(interrupted);
       checkOpen();
       throw e;
     }
+  }
+
+  @Override
+  public Optional<RowMemory> memory() {
+    return Optional.of(memory);
   }
 
   /**
@@ -349,7 +365,7 @@ public final class RamRowStore implements RowStore {
     }
   }
 
-  private void checkOpen() {
+  void checkOpen() {
     if (!arena.scope().isAlive()) {
       throw ReadChecks.closed(this);
     }

@@ -2,6 +2,7 @@
 package io.engram.store;
 
 import java.lang.foreign.MemorySegment;
+import java.util.Optional;
 
 /**
  * A table's rows as they are stored: a fixed number of rows of a fixed number of bytes, fetched by
@@ -79,6 +80,16 @@ public interface RowStore extends AutoCloseable {
    *     the place and the row
    */
   void read(long[] rowIds, int from, int count, MemorySegment out, long outOffset);
+
+  /**
+   * The rows where they are, for callers that can do without a copy.
+   *
+   * @return the memory, for as long as the store is open, if the rows lie in anonymous memory;
+   *     empty otherwise, and for a store that must see every read
+   */
+  default Optional<RowMemory> memory() {
+    return Optional.empty();
+  }
 
   /**
    * Releases what the store owns. A second call does nothing.

@@ -3,18 +3,22 @@ package io.engram.table;
 
 import io.engram.Dtype;
 import io.engram.EngramException;
+import io.engram.store.ReadChecks;
+import io.engram.store.RowMemory;
 import io.engram.store.RowStore;
 import java.lang.foreign.MemorySegment;
 import java.util.Objects;
+import java.util.Optional;
 
 /**
  * The table of one layer: stored rows, and what their bytes mean.
  *
- * <p>Rows are first copied from their store into anonymous memory, some dozens at a time, and
- * decoded there: whatever becomes of a mapped file, no vector instruction meets it. Widening to
- * float32 is exact. bfloat16 is rounded to nearest even; for {@link RowFormat#FP8_BLOCK32} both
- * outputs are rounded to bfloat16, as the released code does it, which changes nothing unless a
- * scale is below 2^-124. NaN in a table comes out as NaN; a NaN scale is an error.
+ * <p>Rows that lie in anonymous memory are decoded from there to the output. Others are first
+ * copied into such memory, some dozens at a time: whatever becomes of a mapped file, no vector
+ * instruction meets it. Widening to float32 is exact. bfloat16 is rounded to nearest even; for
+ * {@link RowFormat#FP8_BLOCK32} both outputs are rounded to bfloat16, as the released code does it,
+ * which changes nothing unless a scale is below 2^-124. NaN in a table comes out as NaN; a NaN
+ * scale is an error.
  *
  * <p>Gathering obeys the contract of {@link RowStore}: any number of threads at once, nothing
  * allocated in the steady state, no output to be trusted after an exception. All floats in memory
@@ -33,8 +37,10 @@ public final class EngramTable implements AutoCloseable {
   private final float scale;
   private final int rowsPerRound;
   private final int rowsPerRead;
+  private final int rowsPerFetch;
   private final StagingPool staging;
   private final RowKernels kernels;
+  private final Optional<RowMemory> memory;
 
   /**
    * A table in a format without a scale for the whole table.
@@ -101,6 +107,8 @@ public final class EngramTable implements AutoCloseable {
     rowsPerRound = Math.max(1, STAGING_BYTES / decodedBytes);
     rowsPerRead =
         Math.max(rowsPerRound, Math.min(store.preferredBatch(), READ_BYTES / store.rowBytes()));
+    memory = store.memory();
+    rowsPerFetch = RowMemory.batch(store.rowBytes());
     staging =
         new StagingPool((long) rowsPerRead * store.rowBytes() + (long) rowsPerRound * decodedBytes);
   }
@@ -184,13 +192,18 @@ public final class EngramTable implements AutoCloseable {
       store.read(rowIds, from, count, out, outOffset);
       return;
     }
+    boolean anonymous = out.isNative() && !out.isMapped();
+    if (memory.isPresent() && anonymous) {
+      gatherInPlace(memory.get(), rowIds, from, count, out, outOffset, outType);
+      return;
+    }
     MemorySegment buffer = staging.take();
     try {
       for (int done = 0; done < count; done += rowsPerRead) {
         int rows = Math.min(rowsPerRead, count - done);
         store.read(rowIds, from + done, rows, buffer, 0);
         long at = outOffset + (long) done * outRowBytes;
-        if (out.isNative() && !out.isMapped()) {
+        if (anonymous) {
           convert(rowIds, from + done, rows, buffer, 0, out, at, outType);
         } else {
           convertInRounds(rowIds, from + done, rows, buffer, 0, buffer, out, at, outType);
@@ -359,6 +372,38 @@ public final class EngramTable implements AutoCloseable {
     float[] out = new float[(int) values];
     gather(rowIds, 0, rowIds.length, out, 0);
     return out;
+  }
+
+  /** Decodes rows where they are. */
+  private void gatherInPlace(
+      RowMemory source,
+      long[] rowIds,
+      int from,
+      int count,
+      MemorySegment out,
+      long outAt,
+      Dtype outType) {
+    MemorySegment rows = source.rows();
+    int rowBytes = store.rowBytes();
+    int outRowBytes = headDim * outType.bytes();
+    boolean interrupted = Thread.currentThread().isInterrupted();
+    try {
+      long at = outAt;
+      for (int done = 0; done < count; done += rowsPerFetch) {
+        int begin = from + done;
+        int end = begin + Math.min(rowsPerFetch, count - done);
+        source.fetch(rowIds, begin, end - begin);
+        for (int i = begin; i < end; i++) {
+          convert(rowIds, i, 1, rows, rowIds[i] * rowBytes, out, at, outType);
+          at += outRowBytes;
+        }
+      }
+    } catch (IllegalStateException e) {
+      ReadChecks.forgetInterrupt(interrupted);
+      // If it was the store that was closed, it says so, by its name.
+      source.fetch(rowIds, from, 0);
+      throw e;
+    }
   }
 
   /** Decodes into memory that no vector kernel may write, by way of the end of a buffer. */

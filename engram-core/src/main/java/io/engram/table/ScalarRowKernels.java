@@ -63,7 +63,13 @@ class ScalarRowKernels extends RowKernels {
 
   @Override
   int fp8RowToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim) {
-    for (int begin = 0; begin < headDim; begin += RowFormat.BLOCK) {
+    return fp8RowToF32(in, inAt, out, outAt, headDim, 0);
+  }
+
+  /** The rest of a row, from a value on with which a block begins. */
+  int fp8RowToF32(
+      MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim, int from) {
+    for (int begin = from; begin < headDim; begin += RowFormat.BLOCK) {
       byte code = in.get(ValueLayout.JAVA_BYTE, inAt + headDim + begin / RowFormat.BLOCK);
       if ((code & 0xFF) == NAN_SCALE) {
         return begin / RowFormat.BLOCK;
@@ -84,7 +90,13 @@ class ScalarRowKernels extends RowKernels {
 
   @Override
   int fp8RowToBf16(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim) {
-    for (int begin = 0; begin < headDim; begin += RowFormat.BLOCK) {
+    return fp8RowToBf16(in, inAt, out, outAt, headDim, 0);
+  }
+
+  /** The rest of a row, from a value on with which a block begins. */
+  int fp8RowToBf16(
+      MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim, int from) {
+    for (int begin = from; begin < headDim; begin += RowFormat.BLOCK) {
       byte code = in.get(ValueLayout.JAVA_BYTE, inAt + headDim + begin / RowFormat.BLOCK);
       if ((code & 0xFF) == NAN_SCALE) {
         return begin / RowFormat.BLOCK;

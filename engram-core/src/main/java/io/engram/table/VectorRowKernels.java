@@ -37,9 +37,38 @@ final class VectorRowKernels extends RowKernels {
 
   private static final int LOADED = BYTES.length();
 
+  /** Vectors of a turn, all in one block. More are more than the JIT compiler agrees to inline. */
+  private static final int VECTORS = Math.clamp(RowFormat.BLOCK / LANES, 1, 2);
+
+  private static final boolean BLOCK_BY_VECTORS = RowFormat.BLOCK % (2 * LANES) == 0;
+
+  private static final int SIGN = 0x80000000;
+
+  /** Exponent and mantissa of an E4M3 code where a float has them. */
+  private static final int E4M3_MAGNITUDE = 0x7F << 20;
+
+  /** From this scale on, an E4M3 code read as a float of exponent 0 is a normal number. */
+  private static final int FIRST_NORMAL_SCALE = 8;
+
+  /** Up to this scale, no E4M3 code is beyond the range of floats. */
+  private static final int LAST_NORMAL_SCALE = 246;
+
   private final ScalarRowKernels scalar = new ScalarRowKernels();
 
-  VectorRowKernels() {}
+  /**
+   * Not constants, so that the loops below are not taken for long ones: what a compiler sets up for
+   * a loop of known stride costs more than the few turns that a row takes.
+   */
+  private final int lanes;
+
+  private final int group;
+  private final int pairGroup;
+
+  VectorRowKernels() {
+    lanes = LANES;
+    group = VECTORS * LANES;
+    pairGroup = 2 * LANES;
+  }
 
   private static IntVector shorts(MemorySegment in, long at) {
     return (IntVector)
@@ -63,46 +92,81 @@ final class VectorRowKernels extends RowKernels {
     return rounded.blend(0x7FC0, nan);
   }
 
-  /** Subnormals as products of normal numbers: no processor slows down for those. */
+  private static IntVector codes(MemorySegment in, long at) {
+    return (IntVector)
+        ByteVector.fromMemorySegment(BYTES, in, at, LE)
+            .convertShape(VectorOperators.ZERO_EXTEND_B2I, INTS, 0);
+  }
+
+  /**
+   * The number whose bits these are but for the bias of the exponent, where exponent 0 marks
+   * subnormals. Taken for a normal number x, a subnormal one m * 2^e, m less than 1, appears as (1
+   * + m) * 2^(e - 1). So it is 2x - 2^e, which is less than x only for subnormals. No operand is
+   * subnormal: those are slow on some processors.
+   *
+   * @param magnitude exponent and mantissa
+   * @param bias what to add to the exponent
+   * @param first the least normal number
+   */
+  private static IntVector normalize(IntVector magnitude, int bias, float first) {
+    IntVector bits = magnitude.add(bias);
+    FloatVector normal = bits.reinterpretAsFloats();
+    // Numbers that are not negative are ordered as their bits are.
+    return bits.min(normal.sub(first).add(normal).reinterpretAsInts());
+  }
+
+  /**
+   * Bits of an E4M3 value times a power of two.
+   *
+   * @param magnitude the code's exponent and mantissa where a float has them, and nothing else
+   * @param sign a word of which the first bit is the code's
+   * @param bias exponent of a float for the code's exponent 0, in place
+   * @param first the value of the code's exponent 1
+   */
+  private static IntVector e4m3(IntVector magnitude, IntVector sign, int bias, float first) {
+    return normalize(magnitude, bias, first)
+        .blend(0x7FC00000, magnitude.eq(E4M3_MAGNITUDE))
+        .or(sign.and(SIGN));
+  }
+
+  private static IntVector e4m3(IntVector codes, int bias, float first) {
+    return e4m3(
+        codes.lanewise(VectorOperators.LSHL, 20).and(E4M3_MAGNITUDE),
+        codes.lanewise(VectorOperators.LSHL, 24),
+        bias,
+        first);
+  }
+
   private static FloatVector e4m3(MemorySegment in, long at) {
-    IntVector code =
-        (IntVector)
-            ByteVector.fromMemorySegment(BYTES, in, at, LE)
-                .convertShape(VectorOperators.ZERO_EXTEND_B2I, INTS, 0);
-    IntVector magnitude = code.and(0x7F);
-    IntVector sign = code.and(0x80).lanewise(VectorOperators.LSHL, 24);
-    IntVector normal = magnitude.lanewise(VectorOperators.LSHL, 20).add(120 << 23);
-    IntVector subnormal =
-        ((FloatVector) magnitude.convert(VectorOperators.I2F, 0)).mul(0x1p-9f).reinterpretAsInts();
-    return normal
-        .blend(subnormal, magnitude.lt(8))
-        .blend(0x7FC00000, magnitude.eq(0x7F))
+    return e4m3(codes(in, at), 120 << 23, 0x1p-6f).reinterpretAsFloats();
+  }
+
+  private static FloatVector f16(IntVector bits) {
+    IntVector magnitude = bits.and(0x7FFF).lanewise(VectorOperators.LSHL, 13);
+    IntVector sign = bits.and(0x8000).lanewise(VectorOperators.LSHL, 16);
+    return normalize(magnitude, 112 << 23, 0x1p-14f)
+        .blend(magnitude.or(0x7F800000), magnitude.compare(VectorOperators.GE, 0x7C00 << 13))
         .or(sign)
         .reinterpretAsFloats();
   }
 
-  private static FloatVector f16(IntVector bits) {
-    IntVector magnitude = bits.and(0x7FFF);
-    IntVector sign = bits.and(0x8000).lanewise(VectorOperators.LSHL, 16);
-    IntVector shifted = magnitude.lanewise(VectorOperators.LSHL, 13);
-    IntVector subnormal =
-        ((FloatVector) magnitude.convert(VectorOperators.I2F, 0)).mul(0x1p-24f).reinterpretAsInts();
-    return shifted
-        .add(112 << 23)
-        .blend(subnormal, magnitude.lt(0x400))
-        .blend(shifted.or(0x7F800000), magnitude.compare(VectorOperators.GE, 0x7C00))
-        .or(sign)
-        .reinterpretAsFloats();
+  private static FloatVector bf16(MemorySegment in, long at) {
+    return shorts(in, at).lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
   }
 
   @Override
   void bf16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, long count) {
     long i = 0;
-    for (; i <= count - LANES; i += LANES) {
-      shorts(in, inAt + 2 * i)
-          .lanewise(VectorOperators.LSHL, 16)
-          .reinterpretAsFloats()
-          .intoMemorySegment(out, outAt + 4 * i, LE);
+    for (; i <= count - 4L * LANES; i += 4L * lanes) {
+      bf16(in, inAt + 2 * i).intoMemorySegment(out, outAt + 4 * i, LE);
+      bf16(in, inAt + 2 * (i + LANES)).intoMemorySegment(out, outAt + 4 * (i + LANES), LE);
+      bf16(in, inAt + 2 * (i + 2L * LANES))
+          .intoMemorySegment(out, outAt + 4 * (i + 2L * LANES), LE);
+      bf16(in, inAt + 2 * (i + 3L * LANES))
+          .intoMemorySegment(out, outAt + 4 * (i + 3L * LANES), LE);
+    }
+    for (; i <= count - LANES; i += lanes) {
+      bf16(in, inAt + 2 * i).intoMemorySegment(out, outAt + 4 * i, LE);
     }
     scalar.bf16ToF32(in, inAt + 2 * i, out, outAt + 4 * i, count - i);
   }
@@ -110,7 +174,7 @@ final class VectorRowKernels extends RowKernels {
   @Override
   void f32ToBf16(MemorySegment in, long inAt, MemorySegment out, long outAt, long count) {
     long i = 0;
-    for (; i <= count - LANES; i += LANES) {
+    for (; i <= count - LANES; i += lanes) {
       FloatVector values = FloatVector.fromMemorySegment(FLOATS, in, inAt + 4 * i, LE);
       storeShorts(roundToBf16(values), out, outAt + 2 * i);
     }
@@ -120,7 +184,7 @@ final class VectorRowKernels extends RowKernels {
   @Override
   void f16ToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, long count) {
     long i = 0;
-    for (; i <= count - LANES; i += LANES) {
+    for (; i <= count - LANES; i += lanes) {
       f16(shorts(in, inAt + 2 * i)).intoMemorySegment(out, outAt + 4 * i, LE);
     }
     scalar.f16ToF32(in, inAt + 2 * i, out, outAt + 4 * i, count - i);
@@ -129,7 +193,7 @@ final class VectorRowKernels extends RowKernels {
   @Override
   void f16ToBf16(MemorySegment in, long inAt, MemorySegment out, long outAt, long count) {
     long i = 0;
-    for (; i <= count - LANES; i += LANES) {
+    for (; i <= count - LANES; i += lanes) {
       storeShorts(roundToBf16(f16(shorts(in, inAt + 2 * i))), out, outAt + 2 * i);
     }
     scalar.f16ToBf16(in, inAt + 2 * i, out, outAt + 2 * i, count - i);
@@ -139,7 +203,7 @@ final class VectorRowKernels extends RowKernels {
   void fp8ToF32(
       MemorySegment in, long inAt, float scale, MemorySegment out, long outAt, long count) {
     long i = 0;
-    for (; i <= count - LOADED; i += LANES) {
+    for (; i <= count - LOADED; i += lanes) {
       e4m3(in, inAt + i).mul(scale).intoMemorySegment(out, outAt + 4 * i, LE);
     }
     scalar.fp8ToF32(in, inAt + i, scale, out, outAt + 4 * i, count - i);
@@ -149,7 +213,7 @@ final class VectorRowKernels extends RowKernels {
   void fp8ToBf16(
       MemorySegment in, long inAt, float scale, MemorySegment out, long outAt, long count) {
     long i = 0;
-    for (; i <= count - LOADED; i += LANES) {
+    for (; i <= count - LOADED; i += lanes) {
       storeShorts(roundToBf16(e4m3(in, inAt + i).mul(scale)), out, outAt + 2 * i);
     }
     scalar.fp8ToBf16(in, inAt + i, scale, out, outAt + 2 * i, count - i);
@@ -157,60 +221,70 @@ final class VectorRowKernels extends RowKernels {
 
   @Override
   int fp8RowToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim) {
-    if (!isPlain(in, inAt + headDim, headDim)) {
-      return scalar.fp8RowToF32(in, inAt, out, outAt, headDim);
-    }
     int i = 0;
-    for (; i <= headDim - LOADED; i += LANES) {
-      float scale = scale(in, inAt + headDim, i);
-      e4m3(in, inAt + i).mul(scale).intoMemorySegment(out, outAt + 4L * i, LE);
+    int end = wholeBlocks(headDim);
+    while (i < end) {
+      int scale = in.get(ValueLayout.JAVA_BYTE, inAt + headDim + i / RowFormat.BLOCK) & 0xFF;
+      if (scale < FIRST_NORMAL_SCALE || scale > LAST_NORMAL_SCALE) {
+        break;
+      }
+      int bias = (scale - 7) << 23;
+      float first = Float.intBitsToFloat(bias + (1 << 23));
+      long at = inAt + i;
+      long to = outAt + 4L * i;
+      // Loads before stores: after a store, memory segments are checked anew.
+      IntVector one = e4m3(codes(in, at), bias, first);
+      if (VECTORS > 1) {
+        IntVector two = e4m3(codes(in, at + LANES), bias, first);
+        store(one, out, to);
+        store(two, out, to + 4L * LANES);
+      } else {
+        store(one, out, to);
+      }
+      i += group;
     }
-    while (i < headDim) {
-      int end = Math.min(headDim, (i / RowFormat.BLOCK + 1) * RowFormat.BLOCK);
-      float scale = scale(in, inAt + headDim, i);
-      scalar.fp8ToF32(in, inAt + i, scale, out, outAt + 4L * i, end - i);
-      i = end;
-    }
-    return -1;
+    return i == headDim ? -1 : scalar.fp8RowToF32(in, inAt, out, outAt, headDim, i);
   }
 
   @Override
   int fp8RowToBf16(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim) {
-    if (!isPlain(in, inAt + headDim, headDim)) {
-      return scalar.fp8RowToBf16(in, inAt, out, outAt, headDim);
-    }
     int i = 0;
-    for (; i <= headDim - LOADED; i += LANES) {
-      float scale = scale(in, inAt + headDim, i);
-      // Exact, so the upper half is all there is.
-      IntVector bits = e4m3(in, inAt + i).mul(scale).reinterpretAsInts();
-      storeShorts(bits.lanewise(VectorOperators.LSHR, 16), out, outAt + 2L * i);
+    int end = wholeBlocks(headDim);
+    while (i < end) {
+      int scale = in.get(ValueLayout.JAVA_BYTE, inAt + headDim + i / RowFormat.BLOCK) & 0xFF;
+      if (scale < FIRST_NORMAL_SCALE || scale > LAST_NORMAL_SCALE) {
+        break;
+      }
+      int bias = (scale - 7) << 23;
+      float first = Float.intBitsToFloat(bias + (1 << 23));
+      store(pairs(shorts(in, inAt + i), bias, first), out, outAt + 2L * i);
+      i += pairGroup;
     }
-    while (i < headDim) {
-      int end = Math.min(headDim, (i / RowFormat.BLOCK + 1) * RowFormat.BLOCK);
-      float scale = scale(in, inAt + headDim, i);
-      scalar.fp8ToBf16(in, inAt + i, scale, out, outAt + 2L * i, end - i);
-      i = end;
-    }
-    return -1;
+    return i == headDim ? -1 : scalar.fp8RowToBf16(in, inAt, out, outAt, headDim, i);
   }
 
   /**
-   * Whether no vector crosses a block, no scale is NaN, and all products are exact: whatever is not
-   * so is rare and left to the scalar kernels, as a whole row.
+   * Two codes a word to two bfloat16 a word. They are exact: their upper halves are all of them.
    */
-  private static boolean isPlain(MemorySegment in, long scalesAt, int headDim) {
-    boolean plain = RowFormat.BLOCK % LANES == 0;
-    for (int block = 0; block * RowFormat.BLOCK < headDim; block++) {
-      int scale = in.get(ValueLayout.JAVA_BYTE, scalesAt + block) & 0xFF;
-      plain &= scale >= FIRST_EXACT_SCALE && scale != NAN_SCALE;
-    }
-    return plain;
+  private static IntVector pairs(IntVector codes, int bias, float first) {
+    IntVector even = e4m3(codes, bias, first);
+    IntVector odd =
+        e4m3(
+            codes.lanewise(VectorOperators.LSHL, 12).and(E4M3_MAGNITUDE),
+            codes.lanewise(VectorOperators.LSHL, 16),
+            bias,
+            first);
+    return even.lanewise(VectorOperators.LSHR, 16).or(odd);
   }
 
-  /** Scale of value i, not one of the rare ones. */
-  private static float scale(MemorySegment in, long scalesAt, int i) {
-    int code = in.get(ValueLayout.JAVA_BYTE, scalesAt + i / RowFormat.BLOCK) & 0xFF;
-    return Float.intBitsToFloat(code << 23);
+  /** Values of the blocks of a row that vectors may load, without a byte after the row. */
+  private static int wholeBlocks(int headDim) {
+    int values = BLOCK_BY_VECTORS ? headDim & -RowFormat.BLOCK : 0;
+    int after = headDim + RowFormat.FP8_BLOCK32.scaleBytes(headDim) - values;
+    return after < LOADED - LANES ? Math.max(0, values - RowFormat.BLOCK) : values;
+  }
+
+  private static void store(IntVector bits, MemorySegment out, long at) {
+    bits.intoMemorySegment(out, at, LE);
   }
 }

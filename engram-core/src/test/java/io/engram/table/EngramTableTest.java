@@ -13,6 +13,7 @@ import io.engram.Dtype;
 import io.engram.EngramException;
 import io.engram.checkpoint.CheckpointTensors;
 import io.engram.checkpoint.Safetensors;
+import io.engram.stats.MeteredRowStore;
 import io.engram.store.MappedRowStore;
 import io.engram.store.RamRowStore;
 import io.engram.store.RowPart;
@@ -34,6 +35,7 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Optional;
 import java.util.SplittableRandom;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -558,6 +560,87 @@ class EngramTableTest {
       }
       for (Future<?> one : all) {
         one.get();
+      }
+    }
+  }
+
+  /** Rows decoded where they are: of them nothing is copied that a counting store would see. */
+  @ParameterizedTest
+  @EnumSource(RowFormat.class)
+  void whatIsDecodedInPlaceIsCountedAndTheSameAsByWayOfABuffer(RowFormat format) {
+    RandomGenerator random = Seeds.random("EngramTableTest.decodedInPlace " + format);
+    int headDim = 256;
+    int rowBytes = format.rowBytes(headDim);
+    byte[] stored = new byte[rowBytes * 500];
+    for (int i = 0; i < stored.length; i++) {
+      boolean scale = i % rowBytes >= headDim;
+      stored[i] = (byte) (scale ? random.nextInt(255) : random.nextInt(256));
+    }
+    long[] ids = random.longs(700, 0, 500).toArray();
+    MeteredRowStore meter = new MeteredRowStore(ram("t", rowBytes, stored), "RAM");
+    try (EngramTable inPlace = table(meter, format, headDim, 0.7f);
+        EngramTable copied =
+            table(
+                new Batched(ram("t", rowBytes, stored), 1, new AtomicInteger()),
+                format,
+                headDim,
+                0.7f)) {
+      long asked = 0;
+      for (Dtype type : List.of(Dtype.F32, Dtype.BF16)) {
+        long bytes = 690L * headDim * type.bytes();
+        MemorySegment expected = arena.allocate(bytes);
+        MemorySegment found = arena.allocate(bytes + 3);
+        copied.gather(ids, 7, 690, expected, 0, type);
+        inPlace.gather(ids, 7, 690, found, 3, type);
+        assertEquals(-1, expected.mismatch(found.asSlice(3)), type.toString());
+        asked += 690;
+        assertEquals(asked, meter.statistics().rows());
+      }
+      assertEquals(0, meter.statistics().failures());
+      ids[600] = 500;
+      MemorySegment out = arena.allocate(4L * 700 * headDim);
+      assertThrows(
+          IndexOutOfBoundsException.class, () -> inPlace.gather(ids, 0, 700, out, 0, Dtype.F32));
+      assertEquals(1, meter.statistics().failures());
+    }
+  }
+
+  /** Rows of zeros on purpose: a gather that gave up silently is seen in the poisoned output. */
+  @Test
+  void closingWhileOthersGatherIsSafe() throws Exception {
+    try (ExecutorService pool = Executors.newFixedThreadPool(3)) {
+      for (int round = 0; round < 20; round++) {
+        EngramTable table =
+            new EngramTable(ram("t", 512, new byte[512 * 300]), RowFormat.BF16, 256);
+        List<Future<Long>> readers = new ArrayList<>();
+        CountDownLatch running = new CountDownLatch(3);
+        for (int t = 0; t < 3; t++) {
+          MemorySegment out = arena.allocate(4L * 256 * 200);
+          readers.add(
+              pool.submit(() -> {
+                long[] ids = new SplittableRandom(7).longs(200, 0, 300).toArray();
+                MemorySegment zeros = MemorySegment.ofArray(new float[256 * 200]);
+                for (long gathers = 0; ; gathers++) {
+                  out.fill((byte) 1);
+                  try {
+                    table.gather(ids, 0, 200, out, 0, Dtype.F32);
+                  } catch (IllegalStateException e) {
+                    assertTrue(e.getMessage().contains("t: the row store is closed"), e::toString);
+                    assertFalse(Thread.interrupted(), "nobody interrupted this thread");
+                    return gathers;
+                  }
+                  assertEquals(-1, zeros.mismatch(out));
+                  if (gathers == 20) {
+                    running.countDown();
+                  }
+                }
+              }));
+        }
+        running.await();
+        table.close();
+        for (Future<Long> reader : readers) {
+          assertTrue(reader.get() >= 20);
+        }
       }
     }
   }
