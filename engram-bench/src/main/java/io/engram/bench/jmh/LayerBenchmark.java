@@ -45,6 +45,9 @@ import org.openjdk.jmh.annotations.Warmup;
  * takes float32 rows and sums in float32. Inputs are normal draws, the weights those of a new layer
  * with a convolution that is not zero. Results are compared first.
  *
+ * <p>Where others use the same cores, PyTorch with all of them waits for its slowest thread at
+ * every operation and may take ten times as long: {@code -p threads=1,2} shows both.
+ *
  * <p>{@code threads} is what PyTorch is given; the library takes the common pool, whose size is the
  * processors' unless {@code -jvmArgsAppend
  * -Djava.util.concurrent.ForkJoinPool.common.parallelism=N} or {@code -XX:ActiveProcessorCount=N}
