@@ -20,7 +20,7 @@ import java.util.zip.ZipFile;
  * @param text the text
  * @param origin where it is from, for people
  */
-record DemoText(String text, String origin) {
+public record DemoText(String text, String origin) {
   private static final Pattern DOC_COMMENT = Pattern.compile("/\\*\\*(.*?)\\*/", Pattern.DOTALL);
   private static final Pattern MARKUP =
       Pattern.compile("^\\s*\\* ?|<[^>]{1,300}>|\\{@\\w+\\s|[{}]|^\\s*@\\w+", Pattern.MULTILINE);
@@ -39,7 +39,14 @@ record DemoText(String text, String origin) {
     }
   }
 
-  static DemoText ofJdk(int characters) throws IOException {
+  /**
+   * The text that every JDK brings.
+   *
+   * @param characters where to stop, at least 1: the text is at most one comment longer
+   * @return the text, the same for the same JDK
+   * @throws IOException if the JDK has neither sources nor a licence
+   */
+  public static DemoText ofJdk(int characters) throws IOException {
     Path home = Path.of(System.getProperty("java.home"));
     Path sources = home.resolve("lib/src.zip");
     if (Files.isReadable(sources)) {
