@@ -30,6 +30,7 @@ final class DemoLayer implements AutoCloseable {
   private final EngramConfig config = EngramConfig.paper().build();
   private final Dtype dtype;
   private final int tokens;
+  private final int rowWidth;
   private final LayerWeights drawn;
   private final LayerWeights weights;
   private final MemorySegment rows;
@@ -41,10 +42,16 @@ final class DemoLayer implements AutoCloseable {
    * @param dtype of the projection and the streams: F32 or BF16
    */
   DemoLayer(Dtype dtype, int tokens) {
+    this(dtype, tokens, EngramConfig.paper().build().rowWidth());
+  }
+
+  /** The same with rows of another width. */
+  DemoLayer(Dtype dtype, int tokens, int rowWidth) {
     this.dtype = dtype;
     this.tokens = tokens;
+    this.rowWidth = rowWidth;
     LayerWeights initial =
-        LayerWeights.initial(config.gate(), config.conv(), config.rowWidth(), SEED, arena);
+        LayerWeights.initial(config.gate(), config.conv(), rowWidth, SEED, arena);
     RandomGenerator random = RandomGeneratorFactory.of("L64X128MixRandom").create(SEED + 1);
     // A new layer's convolution is zero, and a product with zero could be left out.
     MemorySegment kernel = initial.conv().orElseThrow().data();
@@ -63,7 +70,7 @@ final class DemoLayer implements AutoCloseable {
                 initial.queryNorm(),
                 initial.convNorm(),
                 initial.conv());
-    rows = normal(random, (long) tokens * config.rowWidth());
+    rows = normal(random, (long) tokens * rowWidth);
     MemorySegment wide = normal(random, (long) tokens * channels());
     streams = dtype == Dtype.F32 ? wide : asBf16(wide);
   }
@@ -114,7 +121,7 @@ final class DemoLayer implements AutoCloseable {
   }
 
   int rowWidth() {
-    return config.rowWidth();
+    return rowWidth;
   }
 
   int channels() {
@@ -123,6 +130,15 @@ final class DemoLayer implements AutoCloseable {
 
   LayerWeights weights() {
     return weights;
+  }
+
+  /** The projection in float32, as it was drawn. */
+  MemorySegment projection() {
+    return drawn.projection().data();
+  }
+
+  MemorySegment bias() {
+    return drawn.bias().orElseThrow().data();
   }
 
   MemorySegment rows() {
@@ -153,8 +169,8 @@ final class DemoLayer implements AutoCloseable {
    */
   PythonRival python(int threads, String mode, String projection) {
     PythonRival python = PythonRival.start(threads);
-    python.write("projection", drawn.projection().data());
-    python.write("bias", drawn.bias().orElseThrow().data());
+    python.write("projection", projection());
+    python.write("bias", bias());
     python.write("key_norm", drawn.keyNorm().data());
     python.write("query_norm", drawn.queryNorm().data());
     python.write("conv_norm", drawn.convNorm().orElseThrow().data());

@@ -183,12 +183,12 @@ public class HashBenchmark {
     private CRival library;
     private MethodHandle function;
     private MemorySegment ids;
-    private MemorySegment orders;
     private MemorySegment multipliers;
     private MemorySegment moduli;
     private MemorySegment offsets;
     private MemorySegment out;
     private int fill;
+    private int orders;
     private int heads;
 
     /** For JMH. */
@@ -209,21 +209,18 @@ public class HashBenchmark {
               FunctionDescriptor.ofVoid(
                   ValueLayout.ADDRESS,
                   ValueLayout.JAVA_LONG,
-                  ValueLayout.JAVA_INT,
                   ValueLayout.ADDRESS,
                   ValueLayout.JAVA_INT,
                   ValueLayout.JAVA_INT,
                   ValueLayout.ADDRESS,
                   ValueLayout.ADDRESS,
-                  ValueLayout.ADDRESS,
+                  ValueLayout.JAVA_INT,
                   ValueLayout.ADDRESS));
       HashLayout layout = base.columns;
       fill = base.fill;
       heads = layout.headsPerOrder();
       ids = arena.allocateFrom(ValueLayout.JAVA_INT, base.ids);
-      orders =
-          arena.allocateFrom(
-              ValueLayout.JAVA_INT, layout.orders().stream().mapToInt(o -> o).toArray());
+      orders = layout.maxOrder();
       multipliers = arena.allocateFrom(ValueLayout.JAVA_LONG, layout.multipliers());
       moduli = arena.allocateFrom(ValueLayout.JAVA_LONG, layout.moduli());
       offsets = arena.allocateFrom(ValueLayout.JAVA_LONG, layout.offsets());
@@ -234,16 +231,7 @@ public class HashBenchmark {
     MemorySegment hash() {
       try {
         function.invokeExact(
-            ids,
-            (long) TOKENS,
-            fill,
-            orders,
-            (int) (orders.byteSize() / Integer.BYTES),
-            heads,
-            multipliers,
-            moduli,
-            offsets,
-            out);
+            ids, (long) TOKENS, multipliers, orders, heads, moduli, offsets, fill, out);
         return out;
       } catch (Throwable e) {
         throw new IllegalStateException(e);

@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 import java.util.regex.Pattern;
+import java.util.stream.IntStream;
 import org.openjdk.jmh.results.BenchmarkResult;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.runner.BenchmarkList;
@@ -164,24 +165,35 @@ public final class Rounds {
    * @throws RunnerException if JMH cannot run, or a benchmark failed and the options say to stop
    */
   public List<RunResult> run(Listener listener) throws RunnerException {
-    int rounds = cases.stream().mapToInt(c -> Math.max(1, c.forks())).max().orElse(0);
-    int runs = cases.stream().mapToInt(c -> Math.max(1, c.forks())).sum();
     Map<Case, List<RunResult>> results = new LinkedHashMap<>();
     cases.forEach(c -> results.put(c, new ArrayList<>()));
-    int run = 0;
-    for (int round = 1; round <= rounds; round++) {
-      for (Case next : round % 2 == 1 ? cases : cases.reversed()) {
-        if (round > Math.max(1, next.forks())) {
-          continue;
-        }
-        run++;
-        listener.starts(run, runs, round, next);
-        Collection<RunResult> found = new Runner(new OneCase(options, next)).run();
-        results.get(next).addAll(found);
-        listener.ended(next, found.stream().findFirst());
-      }
+    List<Turn> turns = order(cases.stream().map(Case::forks).toList());
+    for (int run = 0; run < turns.size(); run++) {
+      Case next = cases.get(turns.get(run).index());
+      listener.starts(run + 1, turns.size(), turns.get(run).round(), next);
+      Collection<RunResult> found = new Runner(new OneCase(options, next)).run();
+      results.get(next).addAll(found);
+      listener.ended(next, found.stream().findFirst());
     }
     return results.values().stream().filter(r -> !r.isEmpty()).map(Rounds::merged).toList();
+  }
+
+  /** Whose turn it is, and in which round. */
+  record Turn(int index, int round) {}
+
+  /** Forwards and backwards by turns, each as often as it has forks, and at least once. */
+  static List<Turn> order(List<Integer> forks) {
+    List<Turn> turns = new ArrayList<>();
+    List<Integer> forwards = IntStream.range(0, forks.size()).boxed().toList();
+    int rounds = forks.stream().mapToInt(f -> Math.max(1, f)).max().orElse(0);
+    for (int round = 1; round <= rounds; round++) {
+      for (int index : round % 2 == 1 ? forwards : forwards.reversed()) {
+        if (round <= Math.max(1, forks.get(index))) {
+          turns.add(new Turn(index, round));
+        }
+      }
+    }
+    return turns;
   }
 
   /** The forks of several runs, as if one run had had them all. */

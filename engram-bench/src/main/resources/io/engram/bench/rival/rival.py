@@ -180,12 +180,11 @@ class Embedding(Torch):
         torch = self.torch
         rows, width = self.number("rows"), self.number("width")
         self.table = torch.empty((rows, width), dtype=torch.float32)
-        # The first value of a row says which it is; every page is written.
-        step = 1 << 20
-        for start in range(0, rows, step):
-            part = self.table[start : start + step]
-            part.fill_(1.0)
-            part[:, 0] = torch.arange(start, start + len(part)) % (1 << 20)
+        # Every page is written: rows repeat, as the library's do.
+        block = self.tensor("block", -1, width)
+        for start in range(0, rows, len(block)):
+            part = self.table[start : start + len(block)]
+            part.copy_(block[: len(part)])
         ids = torch.from_numpy(self.array("ids", np.int64))
         self.batches = ids.split(self.number("batch"))
         self.next = 0

@@ -59,6 +59,8 @@ public final class PythonRival implements AutoCloseable {
       builder.environment().put("OMP_NUM_THREADS", count);
       builder.environment().put("MKL_NUM_THREADS", count);
       builder.environment().put("OPENBLAS_NUM_THREADS", count);
+      // PyTorch then asks for huge pages, as the library does.
+      builder.environment().put("THP_MEM_ALLOC_ENABLE", "1");
       builder.redirectError(directory.resolve("stderr").toFile());
       return new PythonRival(directory, builder.start());
     } catch (IOException e) {
