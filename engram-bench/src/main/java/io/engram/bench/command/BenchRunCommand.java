@@ -2,6 +2,8 @@
 package io.engram.bench.command;
 
 import io.engram.bench.jmh.rival.PythonRival;
+import io.engram.bench.jmh.rival.Rival;
+import io.engram.bench.jmh.rival.Rivals;
 import io.engram.bench.report.Aim;
 import io.engram.bench.report.BenchRun;
 import io.engram.bench.report.Charts;
@@ -146,7 +148,7 @@ final class BenchRunCommand implements Callable<Integer> {
       sets = List.of(Suite.QUICK);
     }
     boolean quick = sets.stream().anyMatch(set -> set.equalsIgnoreCase(Suite.QUICK));
-    String interpreter = interpreter();
+    choosePython();
     Suite suite;
     Suite.Options options;
     try {
@@ -177,7 +179,7 @@ final class BenchRunCommand implements Callable<Integer> {
       // Found damaged now, rather than when there is a run to lose.
       History.read(file);
     }
-    BenchRun run = run(suite, options, interpreter);
+    BenchRun run = run(suite, options);
     print(run);
     if (json != null) {
       Files.writeString(json, History.pretty(run));
@@ -195,7 +197,7 @@ final class BenchRunCommand implements Callable<Integer> {
     return run.measured().stream().anyMatch(one -> one.failed() != null) ? EngramCommand.FAILED : 0;
   }
 
-  private String interpreter() {
+  private void choosePython() {
     if (python != null) {
       if (!Files.isExecutable(python)) {
         throw new ParameterException(spec.commandLine(), python + " cannot be run");
@@ -203,8 +205,16 @@ final class BenchRunCommand implements Callable<Integer> {
       // Rivals are looked for in this JVM, and run from the measuring ones.
       System.setProperty(PythonRival.PROPERTY, python.toString());
     }
-    String named = System.getProperty(PythonRival.PROPERTY, System.getenv().get("ENGRAM_PYTHON"));
-    return named == null || named.isBlank() ? "python3" : named;
+  }
+
+  private static Map<String, String> rivals() {
+    Map<String, String> rivals = new LinkedHashMap<>();
+    for (Rival.Presence rival : Rivals.available()) {
+      rivals.put(
+          rival.rival().name(),
+          rival.present() ? rival.detail() : Environment.ABSENT + ": " + rival.detail());
+    }
+    return rivals;
   }
 
   private List<String> words(String args) {
@@ -257,9 +267,9 @@ final class BenchRunCommand implements Callable<Integer> {
         : time.toMinutes() + " min " + time.toSecondsPart() + " s";
   }
 
-  private BenchRun run(Suite suite, Suite.Options options, String interpreter) {
+  private BenchRun run(Suite suite, Suite.Options options) {
     PrintWriter err = spec.commandLine().getErr();
-    Environment environment = Environment.here(interpreter, words(jvmArgs));
+    Environment environment = Environment.here(rivals(), words(jvmArgs));
     Instant start = Instant.now().truncatedTo(ChronoUnit.SECONDS);
     Machine machine = Machine.here();
     err.println(machine.kind());

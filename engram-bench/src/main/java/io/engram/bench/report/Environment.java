@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
@@ -19,8 +20,7 @@ import java.util.TreeMap;
  * @param jdk version and vendor of the JDK
  * @param jvmArgs options of the JVMs that measured
  * @param kernels which kernels were chosen, and why
- * @param rivals version of each rival's language, library or compiler; {@code absent} where it is
- *     not there
+ * @param rivals each rival with its version and how it is built, or {@code absent} and why
  * @param loadBefore load averages over 1, 5 and 15 minutes before the run, empty where unknown
  */
 public record Environment(
@@ -30,19 +30,8 @@ public record Environment(
     Map<String, String> rivals,
     List<Double> loadBefore) {
 
-  /** What the version of a missing rival is. */
+  /** How what is said of a missing rival begins. */
   public static final String ABSENT = "absent";
-
-  private static final String VERSIONS =
-      """
-      import sys, importlib
-      print('python', sys.version.split()[0])
-      for name in ('numpy', 'torch'):
-          try:
-              print(name, importlib.import_module(name).__version__)
-          except ImportError:
-              print(name, 'absent')
-      """;
 
   /** Checks. */
   public Environment {
@@ -54,44 +43,23 @@ public record Environment(
   }
 
   /**
-   * This JVM, and the rivals of this machine.
+   * This JVM, now.
    *
-   * @param python the Python interpreter that rivals would run in
+   * @param rivals the rivals of this machine
    * @param moreJvmArgs options that are added for the JVMs that measure
-   * @return what there is now
+   * @return what there is
    */
-  public static Environment here(String python, List<String> moreJvmArgs) {
+  public static Environment here(Map<String, String> rivals, List<String> moreJvmArgs) {
     List<String> args = new ArrayList<>(ManagementFactory.getRuntimeMXBean().getInputArguments());
-    // Where somebody keeps this repository is no property of a run.
-    args.removeIf(arg -> arg.startsWith("-Dengram.home="));
     args.addAll(moreJvmArgs);
+    // Where somebody keeps this repository, or Python, is no property of a run.
+    args.removeIf(arg -> arg.startsWith("-Dengram.home=") || arg.startsWith("-Dengram.python="));
     return new Environment(
         System.getProperty("java.vm.version") + " (" + System.getProperty("java.vendor") + ")",
         args,
-        KernelChoice.get().name().toLowerCase(java.util.Locale.ROOT)
-            + " ("
-            + KernelChoice.reason()
-            + ")",
-        rivals(python),
+        KernelChoice.get().name().toLowerCase(Locale.ROOT) + " (" + KernelChoice.reason() + ")",
+        rivals,
         load());
-  }
-
-  private static Map<String, String> rivals(String python) {
-    Map<String, String> versions = new TreeMap<>();
-    for (String name : List.of("python", "numpy", "torch")) {
-      versions.put(name, ABSENT);
-    }
-    Programs.say(List.of(python, "-c", VERSIONS))
-        .ifPresent(lines ->
-            lines
-                .lines()
-                .forEach(line -> {
-                  int space = line.indexOf(' ');
-                  versions.put(line.substring(0, space), line.substring(space + 1));
-                }));
-    versions.put(
-        "gcc", Programs.say(List.of("gcc", "-dumpfullversion", "-dumpversion")).orElse(ABSENT));
-    return versions;
   }
 
   private static List<Double> load() {

@@ -77,8 +77,8 @@ public final class Tables {
         with.rivals().isEmpty()
             ? "none were looked for"
             : with.rivals().entrySet().stream()
-                .map(rival -> rival.getKey() + " " + rival.getValue())
-                .collect(Collectors.joining(", ")));
+                .map(rival -> "`" + rival.getKey() + "` " + rival.getValue())
+                .collect(Collectors.joining("; ")));
     item(
         out,
         "Load before",

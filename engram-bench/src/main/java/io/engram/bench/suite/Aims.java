@@ -20,15 +20,39 @@ public final class Aims {
           timesAsFast(
               25,
               "hash-demo",
-              "The same beside the published demonstration's way of doing it",
+              "Hash of 2- to 4-grams × 8 heads beside the published demonstration's way",
               "HashBenchmark.java layout=v41",
               "HashBenchmark.demo layout=v41"),
           ofTheTime(
               1.2,
               "hash-c",
-              "The same beside C, compiled for this machine",
+              "Hash of 2- to 4-grams × 8 heads beside C, compiled for this machine",
               "HashBenchmark.java layout=v41",
               "HashBenchmark.c layout=v41"),
+          timesAsFast(
+              1.5,
+              "rows-torch",
+              "Cold uniform rows of 256 bytes out of 4 GiB, beside PyTorch's embedding",
+              "RowsBenchmark.java tableMiB=4096",
+              "RowsBenchmark.torch tableMiB=4096"),
+          ofTheTime(
+              1.1,
+              "rows-c",
+              "Cold uniform rows of 256 bytes out of 4 GiB, beside C with prefetch",
+              "RowsBenchmark.java tableMiB=4096",
+              "RowsBenchmark.c tableMiB=4096"),
+          ofTheTime(
+              1.3,
+              "rows-fp8",
+              "FP8 rows with scales to float, beside a plain copy of as many bytes as come out",
+              "Fp8RowsBenchmark.java",
+              "Fp8RowsBenchmark.copy"),
+          ofTheTime(
+              1.3,
+              "lookup-size",
+              "A lookup in 7·10^8 rows beside one in 10^6, mapped and warm",
+              "LookupBenchmark.java tier=MAPPED rows=700000000",
+              "LookupBenchmark.java tier=MAPPED rows=1000000"),
           ofTheTime(
               0.8,
               "layer-512-compiled",
@@ -38,14 +62,14 @@ public final class Aims {
           ofTheTime(
               0.5,
               "layer-512-eager",
-              "The same beside the faster of two eager ways",
+              "Layer, 512 tokens, float32, beside the faster eager PyTorch",
               "LayerBenchmark.java tokens=512 weights=F32",
               "LayerBenchmark.torch tokens=512 weights=F32",
               "LayerBenchmark.torchFused tokens=512 weights=F32"),
           ofTheTime(
               0.7,
               "layer-512-bf16",
-              "The same with bfloat16 weights, beside torch.compile in bfloat16",
+              "Layer, 512 tokens, bfloat16 weights, beside torch.compile in bfloat16",
               "LayerBenchmark.java tokens=512 weights=BF16",
               "LayerBenchmark.torchCompiled tokens=512 weights=BF16"),
           ofTheTime(

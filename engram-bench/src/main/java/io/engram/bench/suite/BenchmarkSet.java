@@ -13,8 +13,8 @@ public enum BenchmarkSet {
   COMPRESSION("raw ids to compressed ids"),
   /** Gathering rows. */
   ROWS("rows out of memory"),
-  /** Decoding of stored rows. */
-  DECODE("stored rows to floats"),
+  /** Decoding of stored rows, and of one token. */
+  DECODE("stored rows to floats, and a step of decoding"),
   /** Lookups of whole memories. */
   LOOKUP("token ids to rows, by tier and size"),
   /** Tables on disk. */
@@ -69,11 +69,11 @@ public enum BenchmarkSet {
         switch (simpleName) {
           case "HashBenchmark" -> HASH;
           case "CompressionBenchmark" -> COMPRESSION;
-          case "RowsBenchmark" -> ROWS;
-          case "DecodeBenchmark" -> DECODE;
+          case "RowsBenchmark", "Fp8RowsBenchmark" -> ROWS;
+          case "DecodeBenchmark", "DecodeStepBenchmark" -> DECODE;
           case "LookupBenchmark" -> LOOKUP;
-          case "DiskBenchmark" -> DISK;
-          case "LayerBenchmark", "ProjectionBenchmark", "GateBenchmark" -> LAYER;
+          case "DiskTableBenchmark" -> DISK;
+          case "LayerBenchmark", "GateBenchmark" -> LAYER;
           case "PrefetchBenchmark" -> PREFETCH;
           default -> null;
         });

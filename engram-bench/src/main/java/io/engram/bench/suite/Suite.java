@@ -68,6 +68,15 @@ public final class Suite {
   /** The same, briefly: for a first look. */
   public static final String QUICK = "quick";
 
+  /** What is a rival too, but needs nothing that might be absent. */
+  private static final Map<String, String> PLAIN =
+      Map.of(
+          "RowsBenchmark.segments", "JDK",
+          "RowsBenchmark.arrays", "JDK",
+          "Fp8RowsBenchmark.copy", "JDK",
+          "DecodeBenchmark.copy", "JDK",
+          "PrefetchBenchmark.without", "NOTHING");
+
   /** A fork starts a JVM and ends it. */
   private static final double SECONDS_PER_FORK = 1.5;
 
@@ -213,7 +222,7 @@ public final class Suite {
                 set,
                 name,
                 params,
-                rival.map(Rival::name).orElse(null),
+                rival.map(Rival::name).orElse(PLAIN.get(name)),
                 rival
                     .map(Rivals::presence)
                     .filter(presence -> !presence.present())

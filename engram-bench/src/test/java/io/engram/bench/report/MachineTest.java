@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -113,12 +114,14 @@ class MachineTest {
   }
 
   @Test
-  void aPythonThatIsNotThereIsAbsent() {
+  void theEnvironmentIsThisOne() {
     Environment environment =
-        Environment.here(root.resolve("no-python").toString(), List.of("-Dx=y"));
-    assertEquals(Environment.ABSENT, environment.rivals().get("python"));
-    assertEquals(Environment.ABSENT, environment.rivals().get("torch"));
+        Environment.here(
+            Map.of("C", "gcc 12"), List.of("-Dx=y", "-Dengram.python=/somebody's/own/path"));
+    assertEquals(Map.of("C", "gcc 12"), environment.rivals());
     assertTrue(environment.jvmArgs().contains("-Dx=y"));
-    assertTrue(environment.rivals().containsKey("gcc"));
+    assertFalse(environment.jvmArgs().toString().contains("somebody"));
+    assertTrue(environment.jdk().startsWith(System.getProperty("java.vm.version")));
+    assertTrue(environment.kernels().contains("("), environment.kernels());
   }
 }

@@ -100,7 +100,7 @@ final class Runs {
             "25.0.3 (Somebody)",
             List.of("--add-modules=jdk.incubator.vector"),
             "vector (the module is there)",
-            Map.of("gcc", "12.2.0", "torch", Environment.ABSENT),
+            Map.of("C", "gcc 12.2.0", "TORCH", Environment.ABSENT + ": no module"),
             List.of(0.25, 0.5, 0.75)),
         new BenchRun.Settings(List.of("hash"), 3, 5, 0.4, 0),
         measured,

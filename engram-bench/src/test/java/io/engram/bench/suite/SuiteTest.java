@@ -19,6 +19,8 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 @Tag("once")
 class SuiteTest {
@@ -41,6 +43,12 @@ class SuiteTest {
             .map(Suite.Case::toString)
             .toList();
     assertEquals(List.of(), stray);
+  }
+
+  @ParameterizedTest
+  @EnumSource(BenchmarkSet.class)
+  void everySetHasBenchmarks(BenchmarkSet set) {
+    assertFalse(Suite.of(List.of(set.word()), brief(1, Map.of())).cases().isEmpty());
   }
 
   @Test
