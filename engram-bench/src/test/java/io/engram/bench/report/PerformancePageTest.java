@@ -97,6 +97,27 @@ class PerformancePageTest {
   }
 
   @Test
+  void thePageOfThisRepositoryIsInStepWithItsHistory() throws IOException {
+    Path docs = Path.of(System.getProperty("engram.root")).resolve("docs");
+    List<BenchRun> runs = History.read(docs.resolve("perf-history.jsonl"));
+    String shown = Files.readString(docs.resolve("performance.md"));
+    Path page = Files.writeString(directory.resolve("performance.md"), shown);
+    Path charts = directory.resolve("performance");
+    PerformancePage.render(page, charts, runs, false);
+    assertEquals(shown, Files.readString(page), "run ./engram bench report");
+    if (!runs.isEmpty()) {
+      try (Stream<Path> made = Files.list(charts)) {
+        for (Path chart : made.toList()) {
+          assertEquals(
+              Files.readString(docs.resolve("performance").resolve(chart.getFileName())),
+              Files.readString(chart),
+              "run ./engram bench report");
+        }
+      }
+    }
+  }
+
+  @Test
   void anEmptyHistoryGivesAnEmptySection() throws IOException {
     Path page = page();
     assertEquals(0, PerformancePage.render(page, directory, List.of(), false));
