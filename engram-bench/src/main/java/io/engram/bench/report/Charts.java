@@ -92,6 +92,7 @@ public final class Charts {
       shapes.add(
           new Box(from, top, Math.max(1, axis.at(noise.highest()) - from), bottom - top, 0, NOISE));
     }
+    shapes.add(new Line(one, top - 6, one, bottom + 4, INK, 1.5, false));
     double y = top;
     for (int i = 0; i < findings.size(); i++) {
       Finding finding = findings.get(i);
@@ -119,7 +120,8 @@ public final class Charts {
       shapes.add(new Box(aim, y + 6, right - aim, height - 12, 3, MET_GROUND));
       shapes.add(new Line(aim, y + 6, aim, y + height - 6, MET, 2, false));
       if (speed == null) {
-        shapes.add(new Text(left + 6, middle + 4, "not compared", 12, false, GREY, Anchor.START));
+        shapes.add(
+            new Text(WIDTH - MARGIN, middle - 1, "not compared", 12, false, GREY, Anchor.END));
       } else {
         int colour = finding.met() ? MET : MISSED;
         double from = axis.at(speed.lowest());
@@ -142,7 +144,6 @@ public final class Charts {
       y += height;
     }
     shapes.add(new Line(MARGIN, bottom, WIDTH - MARGIN, bottom, GRID, 1, false));
-    shapes.add(new Line(one, top - 6, one, bottom + 4, INK, 1.5, false));
     double room = 75;
     shapes.add(
         new Text(

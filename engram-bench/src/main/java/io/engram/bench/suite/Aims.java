@@ -50,7 +50,7 @@ public final class Aims {
           ofTheTime(
               1.3,
               "lookup-size",
-              "A lookup in 7·10^8 rows beside one in 10^6, mapped and warm",
+              "A lookup in 7·10⁸ rows beside one in 10⁶, mapped and warm",
               "LookupBenchmark.java tier=MAPPED rows=700000000",
               "LookupBenchmark.java tier=MAPPED rows=1000000"),
           ofTheTime(

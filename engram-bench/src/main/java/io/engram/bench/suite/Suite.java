@@ -397,6 +397,7 @@ public final class Suite {
    * Runs all rounds.
    *
    * @param listener told of progress
+   * @throws IllegalStateException if other benchmarks run on this machine
    */
   public void run(Listener listener) {
     List<Running> order = new ArrayList<>();
@@ -429,6 +430,9 @@ public final class Suite {
   private String run(Running next) {
     ByteArrayOutputStream log = new ByteArrayOutputStream();
     PrintStream out = new PrintStream(log, true, StandardCharsets.UTF_8);
+    PrintStream before = System.out;
+    // JMH copies what benchmarks print to it, where it would stand among results.
+    System.setOut(out);
     try {
       Collection<RunResult> results =
           new Runner(
@@ -441,9 +445,15 @@ public final class Suite {
         return take(next, results.iterator().next());
       }
     } catch (RunnerException e) {
+      if (Objects.requireNonNullElse(e.getMessage(), "").contains("JMH lock")) {
+        // Not this benchmark's fault, and no other would fare better.
+        throw new IllegalStateException(e.getMessage(), e);
+      }
       next.failed = Objects.requireNonNullElse(e.getMessage(), e.toString()).strip();
     } catch (IllegalArgumentException e) {
       next.failed = Objects.requireNonNullElse(e.getMessage(), e.toString());
+    } finally {
+      System.setOut(before);
     }
     return "failed: " + next.failed;
   }

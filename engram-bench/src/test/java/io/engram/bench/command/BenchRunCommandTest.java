@@ -15,7 +15,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import javax.imageio.ImageIO;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -23,12 +22,6 @@ import org.junit.jupiter.api.io.TempDir;
 @Tag("once")
 class BenchRunCommandTest {
   @TempDir Path directory;
-
-  @BeforeAll
-  static void besideOthers() {
-    // Another build on this machine may be running its own.
-    System.setProperty("jmh.ignoreLock", "true");
-  }
 
   private String file(String name) {
     return directory.resolve(name).toString();

@@ -16,7 +16,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -24,12 +23,6 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 @Tag("once")
 class SuiteTest {
-  @BeforeAll
-  static void besideOthers() {
-    // Another build on this machine may be running its own.
-    System.setProperty("jmh.ignoreLock", "true");
-  }
-
   private static Suite.Options brief(int rounds, Map<String, List<String>> params) {
     return new Suite.Options(rounds, 1, 2, 0.02, 0, List.of("-Dtiny=there", "-Xmx256m"), params);
   }
