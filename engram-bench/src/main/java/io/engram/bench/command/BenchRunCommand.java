@@ -52,6 +52,9 @@ final class BenchRunCommand implements Callable<Integer> {
   private static final double QUICK_SECONDS = 0.2;
   private static final int QUICK_ITERATIONS = 3;
 
+  /** Vector kernels run interpreted, and very slowly, until they are compiled. */
+  private static final int QUICK_WARMUPS = 8;
+
   @Parameters(
       arity = "0..*",
       paramLabel = "SET",
@@ -87,7 +90,7 @@ final class BenchRunCommand implements Callable<Integer> {
   @Option(
       names = "--warmups",
       paramLabel = "N",
-      description = "Iterations before those (default: each benchmark's own; quick: 3).")
+      description = "Iterations before those (default: each benchmark's own; quick: 8).")
   private Integer warmups;
 
   @Option(
@@ -155,7 +158,7 @@ final class BenchRunCommand implements Callable<Integer> {
       options =
           new Suite.Options(
               rounds != null ? rounds : quick ? QUICK_ROUNDS : ROUNDS,
-              warmups != null ? warmups : quick ? QUICK_ITERATIONS : -1,
+              warmups != null ? warmups : quick ? QUICK_WARMUPS : -1,
               iterations != null ? iterations : quick ? QUICK_ITERATIONS : 0,
               seconds != null ? seconds : quick ? QUICK_SECONDS : 0,
               threads,
