@@ -12,7 +12,12 @@ import picocli.CommandLine.Spec;
     mixinStandardHelpOptions = true,
     sortOptions = false,
     description = "Measures parts of the library on this machine, beside what they rival.",
-    subcommands = {BenchLookupCommand.class, BenchPrefetchCommand.class})
+    subcommands = {
+      BenchRunCommand.class,
+      BenchReportCommand.class,
+      BenchLookupCommand.class,
+      BenchPrefetchCommand.class
+    })
 final class BenchCommand implements Runnable {
   @Spec private CommandSpec spec;
 

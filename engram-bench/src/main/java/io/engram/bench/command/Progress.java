@@ -47,6 +47,18 @@ final class Progress implements AutoCloseable {
     }
   }
 
+  /** There is more or less to do than was thought. */
+  void of(long total) {
+    if (bar != null) {
+      bar.maxHint(total);
+    }
+  }
+
+  /** Whether anybody sees it. */
+  boolean shown() {
+    return bar != null;
+  }
+
   @Override
   public void close() {
     if (bar != null) {
