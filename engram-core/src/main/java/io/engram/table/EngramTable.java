@@ -6,6 +6,7 @@ import io.engram.EngramException;
 import io.engram.store.ReadChecks;
 import io.engram.store.RowMemory;
 import io.engram.store.RowStore;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Objects;
 import java.util.Optional;
@@ -38,7 +39,8 @@ public final class EngramTable implements AutoCloseable {
   private final int rowsPerRound;
   private final int rowsPerRead;
   private final int rowsPerFetch;
-  private final StagingPool staging;
+  private final StagingPool<MemorySegment> staging;
+  private final StagingPool<RowKernels.Fp8Scratch> scratches;
   private final RowKernels kernels;
   private final Optional<RowMemory> memory;
 
@@ -109,8 +111,9 @@ public final class EngramTable implements AutoCloseable {
         Math.max(rowsPerRound, Math.min(store.preferredBatch(), READ_BYTES / store.rowBytes()));
     memory = store.memory();
     rowsPerFetch = RowMemory.batch(store.rowBytes());
-    staging =
-        new StagingPool((long) rowsPerRead * store.rowBytes() + (long) rowsPerRound * decodedBytes);
+    long stagingBytes = (long) rowsPerRead * store.rowBytes() + (long) rowsPerRound * decodedBytes;
+    staging = new StagingPool<>(() -> Arena.ofAuto().allocate(stagingBytes, 64));
+    scratches = new StagingPool<>(() -> new RowKernels.Fp8Scratch(headDim));
   }
 
   /**
@@ -386,7 +389,10 @@ public final class EngramTable implements AutoCloseable {
     MemorySegment rows = source.rows();
     int rowBytes = store.rowBytes();
     int outRowBytes = headDim * outType.bytes();
+    boolean wide = outType == Dtype.F32;
+    boolean blocks = format == RowFormat.FP8_BLOCK32;
     boolean interrupted = Thread.currentThread().isInterrupted();
+    RowKernels.Fp8Scratch scratch = scratches.take();
     try {
       long at = outAt;
       for (int done = 0; done < count; done += rowsPerFetch) {
@@ -394,7 +400,11 @@ public final class EngramTable implements AutoCloseable {
         int end = begin + Math.min(rowsPerFetch, count - done);
         source.fetch(rowIds, begin, end - begin);
         for (int i = begin; i < end; i++) {
-          convert(rowIds, i, 1, rows, rowIds[i] * rowBytes, out, at, outType);
+          if (blocks) {
+            convertBlocks(rowIds[i], rows, rowIds[i] * rowBytes, out, at, wide, scratch);
+          } else {
+            convert(rowIds, i, 1, rows, rowIds[i] * rowBytes, out, at, outType);
+          }
           at += outRowBytes;
         }
       }
@@ -403,6 +413,8 @@ public final class EngramTable implements AutoCloseable {
       // If it was the store that was closed, it says so, by its name.
       source.fetch(rowIds, from, 0);
       throw e;
+    } finally {
+      scratches.give(scratch);
     }
   }
 
@@ -457,24 +469,36 @@ public final class EngramTable implements AutoCloseable {
         }
       }
       case FP8_BLOCK32 -> {
-        for (int i = 0; i < rows; i++) {
-          long in = storedAt + (long) i * store.rowBytes();
-          long at = outAt + (long) i * headDim * outType.bytes();
-          int bad =
-              wide
-                  ? kernels.fp8RowToF32(stored, in, out, at, headDim)
-                  : kernels.fp8RowToBf16(stored, in, out, at, headDim);
-          if (bad >= 0) {
-            throw new EngramException(
-                name()
-                    + ": row "
-                    + rowIds[from + i]
-                    + ", block "
-                    + bad
-                    + ": the scale byte is 255, which is NaN");
+        RowKernels.Fp8Scratch scratch = scratches.take();
+        try {
+          for (int i = 0; i < rows; i++) {
+            long in = storedAt + (long) i * store.rowBytes();
+            long at = outAt + (long) i * headDim * outType.bytes();
+            convertBlocks(rowIds[from + i], stored, in, out, at, wide, scratch);
           }
+        } finally {
+          scratches.give(scratch);
         }
       }
+    }
+  }
+
+  /** One row of FP8 with block scales. */
+  private void convertBlocks(
+      long rowId,
+      MemorySegment stored,
+      long storedAt,
+      MemorySegment out,
+      long outAt,
+      boolean wide,
+      RowKernels.Fp8Scratch scratch) {
+    int bad =
+        wide
+            ? kernels.fp8RowToF32(stored, storedAt, out, outAt, headDim, scratch)
+            : kernels.fp8RowToBf16(stored, storedAt, out, outAt, headDim);
+    if (bad >= 0) {
+      throw new EngramException(
+          name() + ": row " + rowId + ", block " + bad + ": the scale byte is 255, which is NaN");
     }
   }
 

@@ -51,9 +51,28 @@ abstract class RowKernels {
    * rounded to bfloat16 and widened.
    *
    * @param in value bytes at inAt, scale bytes after them
+   * @param scratch of this thread, for rows of this head dim
    * @return -1, or the first block whose scale is NaN, where it stopped
    */
-  abstract int fp8RowToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim);
+  abstract int fp8RowToF32(
+      MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim, Fp8Scratch scratch);
+
+  /**
+   * One row on the heap. The checks that every access to a memory segment makes cost more than the
+   * arithmetic between them: it is cheaper to copy a row in and its values out.
+   */
+  static final class Fp8Scratch {
+    /** A load may fetch more bytes than are used. */
+    private static final int PADDING = 64;
+
+    final byte[] stored;
+    final float[] decoded;
+
+    Fp8Scratch(int headDim) {
+      stored = new byte[RowFormat.FP8_BLOCK32.rowBytes(headDim) + PADDING];
+      decoded = new float[headDim];
+    }
+  }
 
   /** As {@link #fp8RowToF32}, not widened. */
   abstract int fp8RowToBf16(

@@ -62,7 +62,8 @@ class ScalarRowKernels extends RowKernels {
   }
 
   @Override
-  int fp8RowToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim) {
+  int fp8RowToF32(
+      MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim, Fp8Scratch scratch) {
     return fp8RowToF32(in, inAt, out, outAt, headDim, 0);
   }
 

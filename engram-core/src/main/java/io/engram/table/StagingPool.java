@@ -1,41 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.table;
 
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.util.concurrent.atomic.AtomicReferenceArray;
+import java.util.function.Supplier;
 
 /**
- * Anonymous buffers of one size, each used by one thread at a time and then by the next. A thread
- * keeps none, so that a million virtual threads cost no more than the few that run at once.
+ * Buffers of one kind, each used by one thread at a time and then by the next. A thread keeps none,
+ * so that a million virtual threads cost no more than the few that run at once.
  *
  * <p>Thread-safe.
  */
-final class StagingPool {
+final class StagingPool<T> {
   private static final int SLOTS = 64;
 
-  private final long bytes;
-  private final AtomicReferenceArray<MemorySegment> free = new AtomicReferenceArray<>(SLOTS);
+  private final Supplier<T> maker;
+  private final AtomicReferenceArray<T> free = new AtomicReferenceArray<>(SLOTS);
 
-  StagingPool(long bytes) {
-    this.bytes = bytes;
+  StagingPool(Supplier<T> maker) {
+    this.maker = maker;
   }
 
   /** A buffer with arbitrary contents. */
-  MemorySegment take() {
+  T take() {
     int home = home();
     for (int i = 0; i < SLOTS; i++) {
       int slot = home + i & SLOTS - 1;
-      MemorySegment buffer = free.get(slot) == null ? null : free.getAndSet(slot, null);
+      T buffer = free.get(slot) == null ? null : free.getAndSet(slot, null);
       if (buffer != null) {
         return buffer;
       }
     }
-    return Arena.ofAuto().allocate(bytes, 64);
+    return maker.get();
   }
 
   /** Gives a buffer back; where there is no place, the collector frees it. */
-  void give(MemorySegment buffer) {
+  void give(T buffer) {
     int home = home();
     for (int i = 0; i < SLOTS; i++) {
       int slot = home + i & SLOTS - 1;

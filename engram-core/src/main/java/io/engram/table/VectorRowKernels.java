@@ -37,9 +37,6 @@ final class VectorRowKernels extends RowKernels {
 
   private static final int LOADED = BYTES.length();
 
-  /** Vectors of a turn, all in one block. More are more than the JIT compiler agrees to inline. */
-  private static final int VECTORS = Math.clamp(RowFormat.BLOCK / LANES, 1, 2);
-
   private static final boolean BLOCK_BY_VECTORS = RowFormat.BLOCK % (2 * LANES) == 0;
 
   private static final int SIGN = 0x80000000;
@@ -61,12 +58,10 @@ final class VectorRowKernels extends RowKernels {
    */
   private final int lanes;
 
-  private final int group;
   private final int pairGroup;
 
   VectorRowKernels() {
     lanes = LANES;
-    group = VECTORS * LANES;
     pairGroup = 2 * LANES;
   }
 
@@ -220,30 +215,50 @@ final class VectorRowKernels extends RowKernels {
   }
 
   @Override
-  int fp8RowToF32(MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim) {
-    int i = 0;
-    int end = wholeBlocks(headDim);
-    while (i < end) {
-      int scale = in.get(ValueLayout.JAVA_BYTE, inAt + headDim + i / RowFormat.BLOCK) & 0xFF;
+  int fp8RowToF32(
+      MemorySegment in, long inAt, MemorySegment out, long outAt, int headDim, Fp8Scratch scratch) {
+    int rowBytes = RowFormat.FP8_BLOCK32.rowBytes(headDim);
+    MemorySegment.copy(in, ValueLayout.JAVA_BYTE, inAt, scratch.stored, 0, rowBytes);
+    int done = decodeBlocks(scratch.stored, scratch.decoded, headDim);
+    MemorySegment.copy(scratch.decoded, 0, out, ScalarRowKernels.FLOAT, outAt, done);
+    return done == headDim ? -1 : scalar.fp8RowToF32(in, inAt, out, outAt, headDim, done);
+  }
+
+  /**
+   * Decodes whole blocks, up to one with a rare scale or a NaN.
+   *
+   * @return how many values
+   */
+  private static int decodeBlocks(byte[] row, float[] out, int headDim) {
+    int end = RowFormat.BLOCK % LANES == 0 ? headDim & -RowFormat.BLOCK : 0;
+    for (int begin = 0; begin < end; begin += RowFormat.BLOCK) {
+      int scale = row[headDim + begin / RowFormat.BLOCK] & 0xFF;
       if (scale < FIRST_NORMAL_SCALE || scale > LAST_NORMAL_SCALE) {
-        break;
+        return begin;
       }
       int bias = (scale - 7) << 23;
       float first = Float.intBitsToFloat(bias + (1 << 23));
-      long at = inAt + i;
-      long to = outAt + 4L * i;
-      // Loads before stores: after a store, memory segments are checked anew.
-      IntVector one = e4m3(codes(in, at), bias, first);
-      if (VECTORS > 1) {
-        IntVector two = e4m3(codes(in, at + LANES), bias, first);
-        store(one, out, to);
-        store(two, out, to + 4L * LANES);
-      } else {
-        store(one, out, to);
+      IntVector largest = IntVector.zero(INTS);
+      for (int i = begin; i < begin + RowFormat.BLOCK; i += LANES) {
+        IntVector code =
+            (IntVector)
+                ByteVector.fromArray(BYTES, row, i)
+                    .convertShape(VectorOperators.ZERO_EXTEND_B2I, INTS, 0);
+        IntVector magnitude = code.lanewise(VectorOperators.LSHL, 20).and(E4M3_MAGNITUDE);
+        largest = largest.max(magnitude);
+        // As normalize does it, written out: vectors that cross a call may become objects.
+        IntVector bits = magnitude.add(bias);
+        FloatVector normal = bits.reinterpretAsFloats();
+        bits.min(normal.sub(first).add(normal).reinterpretAsInts())
+            .or(code.lanewise(VectorOperators.LSHL, 24).and(SIGN))
+            .reinterpretAsFloats()
+            .intoArray(out, i);
       }
-      i += group;
+      if (largest.eq(E4M3_MAGNITUDE).anyTrue()) {
+        return begin;
+      }
     }
-    return i == headDim ? -1 : scalar.fp8RowToF32(in, inAt, out, outAt, headDim, i);
+    return end;
   }
 
   @Override
