@@ -208,6 +208,10 @@ final class RamLoader {
       }
       for (Future<?> each : ended) {
         try {
+          // A future that is done already does not look.
+          if (Thread.interrupted()) {
+            throw new InterruptedException();
+          }
           each.get();
         } catch (ExecutionException e) {
           if (e.getCause() instanceof RuntimeException failure) {
