@@ -24,7 +24,7 @@ import java.util.concurrent.ArrayBlockingQueue;
  *
  * <p>The system property {@code engram.projection} chooses who multiplies in float32: {@code auto}
  * (the default), {@code scalar} or {@code vector}, all of this library, or {@code onednn} or {@code
- * openblas}, if that is on the class path (docs/performance.md). With one of the latter two numbers
+ * openblas}, if that is on the class path (docs/projection.md). With one of the latter two numbers
  * stay within float32's accuracy, but the promise above does not hold: such a library may sum in
  * another order for another number of tokens. A projection summed in double precision is always
  * computed here.
