@@ -24,8 +24,9 @@
  * io.engram.bench.jmh.rival.Rivals#available} tells.
  *
  * <p><b>Order.</b> JMH runs all forks of one benchmark before the next, so that a change of the
- * machine's load looks like a difference. {@link io.engram.bench.jmh.Rounds} runs one fork of each
- * after the other, and every other round backwards. To see the noise, run the same twice.
+ * machine's load looks like a difference. {@link io.engram.bench.suite.Suite}, which {@code engram
+ * bench run} calls, runs one fork of each after the other, every other round backwards, and states
+ * the noise: ratios are taken from there.
  *
  * <p><b>What is measured on.</b> Ids of a real text where repetition matters; uniform ids where
  * rows have to be cold, and then from tables of which every page is written. Beside each score

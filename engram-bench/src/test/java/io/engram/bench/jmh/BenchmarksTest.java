@@ -11,19 +11,21 @@ import io.engram.bench.jmh.rival.Rival;
 import io.engram.bench.jmh.rival.RivalException;
 import io.engram.bench.jmh.rival.Rivals;
 import java.lang.foreign.MemorySegment;
-import java.util.ArrayList;
+import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.regex.Pattern;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.results.RunResult;
+import org.openjdk.jmh.runner.Runner;
 import org.openjdk.jmh.runner.RunnerException;
 import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
 import org.openjdk.jmh.runner.options.OptionsBuilder;
@@ -86,17 +88,16 @@ class BenchmarksTest {
     // A tier that not every file system has, and a compiler that takes its time.
     options.exclude("\\.uncached$").exclude("\\.torchCompiled$");
     SMALL.get(name).forEach(options::param);
-    Rounds rounds = new Rounds(options.build());
-    rounds
-        .absent()
-        .forEach((benchmark, rival) ->
-            System.out.println(
-                "not run: " + benchmark + ", " + rival.rival() + ": " + rival.detail()));
+    BenchmarksMain.absent()
+        .forEach((benchmark, rival) -> {
+          options.exclude("^" + Pattern.quote(benchmark) + "$");
+          System.out.println(
+              "not run: " + benchmark + ", " + rival.rival() + ": " + rival.detail());
+        });
 
-    List<RunResult> results = rounds.run(new Heard());
+    Collection<RunResult> results = new Runner(options.build()).run();
 
     assertFalse(results.isEmpty());
-    assertEquals(rounds.cases().size(), results.size());
     for (RunResult result : results) {
       assertTrue(result.getPrimaryResult().getScore() > 0, result.getParams().getBenchmark());
     }
@@ -105,42 +106,11 @@ class BenchmarksTest {
   @Test
   void everyBenchmarkIsRunHere() {
     Set<String> found = new TreeSet<>();
-    Rounds all = new Rounds(new OptionsBuilder().build());
-    List<String> names = new ArrayList<>(all.absent().keySet());
-    all.cases().forEach(c -> names.add(c.benchmark()));
-    // Other tests bring small benchmarks of their own.
-    names.removeIf(name -> !name.startsWith(BenchmarksTest.class.getPackageName() + "."));
-    for (String name : names) {
+    for (String name : BenchmarksMain.names()) {
       String[] parts = name.split("\\.", -1);
       found.add(parts[parts.length - 2]);
     }
     assertEquals(classes(), found);
-  }
-
-  @Test
-  void whatIsComparedRunsSideBySideAndEveryOtherRoundBackwards() throws RunnerException {
-    Rounds rounds =
-        new Rounds(once().include("\\.DecodeBenchmark\\.").param("format", "BF16", "F16").build());
-    List<String> order = rounds.cases().stream().map(Rounds.Case::toString).toList();
-    assertEquals(
-        List.of(
-            "DecodeBenchmark.copy {format=BF16}",
-            "DecodeBenchmark.java {format=BF16}",
-            "DecodeBenchmark.copy {format=F16}",
-            "DecodeBenchmark.java {format=F16}"),
-        order);
-
-    Heard heard = new Heard();
-    List<RunResult> results = rounds.run(heard);
-    assertEquals(order, heard.started);
-    assertEquals(4, results.size());
-    assertEquals(
-        List.of(0, 1, 2, 3, 3, 2, 1, 0, 0, 3),
-        Rounds.order(List.of(3, 2, 2, 3)).stream().map(Rounds.Turn::index).toList());
-    assertEquals(
-        List.of(1, 1, 1, 1, 2, 2, 2, 2, 3, 3),
-        Rounds.order(List.of(3, 2, 2, 3)).stream().map(Rounds.Turn::round).toList());
-    assertEquals(1, Rounds.order(List.of(0)).size());
   }
 
   @Test
@@ -166,25 +136,6 @@ class BenchmarksTest {
     for (float[] other : List.of(new float[] {1, Float.NaN, 3}, new float[] {1, -2})) {
       MemorySegment theirs = MemorySegment.ofArray(other);
       assertThrows(RivalException.class, () -> Disagreement.check("other", ours, theirs, 0.5));
-    }
-  }
-
-  private static final class Heard implements Rounds.Listener {
-    private final List<String> started = new ArrayList<>();
-    private final List<String> ended = new ArrayList<>();
-
-    @Override
-    public void starts(int run, int runs, int round, Rounds.Case next) {
-      started.add(next.toString());
-      assertEquals(started.size(), run);
-      assertTrue(run <= runs);
-    }
-
-    @Override
-    public void ended(Rounds.Case done, Optional<RunResult> result) {
-      ended.add(done.toString());
-      assertTrue(result.isPresent(), done.toString());
-      assertEquals(started, ended);
     }
   }
 }
