@@ -23,6 +23,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -371,6 +372,59 @@ public final class EngramMemory implements AutoCloseable {
     int[] hashed = scratch.get().ids(count);
     tokenMap.mapOrDead(tokenIds, from, count, hashed, 0);
     hasher.hash(hashed, 0, count, past, translation, out, outFrom);
+  }
+
+  /**
+   * Row ids of some positions of a sequence that lies in one array from its start: the ids before
+   * them are read from the array, so that decoding needs no look-back, which is a new object for
+   * each token.
+   *
+   * @param layer a layer of the configuration
+   * @param sequence raw ids, or {@link Lookback#DEAD} where the variant allows it; index 0 is the
+   *     start of the sequence, and what lies behind {@code to} is not read
+   * @param from the first position
+   * @param to the position after the last
+   * @param out takes (to - from) * columns row ids, position-major, column offsets included
+   * @param outFrom index of the first row id in {@code out}
+   * @throws IllegalArgumentException naming an id that is out of range, or if {@code out} is too
+   *     small
+   * @throws IndexOutOfBoundsException if the positions do not lie in the sequence
+   * @throws IllegalStateException if this memory is closed
+   */
+  public void rowIdsAt(int layer, int[] sequence, int from, int to, long[] out, int outFrom) {
+    NgramHasher hasher = layer(layer).hasher();
+    checkOpen();
+    Objects.checkFromToIndex(from, to, sequence.length);
+    int first = Math.max(0, from - (hasher.layout().maxOrder() - 1));
+    int[] hashed = scratch.get().ids(to - first);
+    tokenMap.mapOrDead(sequence, first, to - first, hashed, 0);
+    hasher.hashRange(hashed, from - first, to - first, out, outFrom);
+  }
+
+  /**
+   * Rows of some positions of a sequence that lies in one array from its start: {@link #rowIdsAt},
+   * then the rows.
+   *
+   * @param layer a layer of the configuration
+   * @param sequence raw ids, as for {@link #rowIdsAt}
+   * @param from the first position
+   * @param to the position after the last
+   * @param out takes (to - from) * row width values of F32, position-major, heads in column order
+   * @throws IllegalArgumentException naming an id that is out of range, or if {@code out} is too
+   *     small
+   * @throws IndexOutOfBoundsException if the positions do not lie in the sequence
+   * @throws EngramException if a row cannot be read
+   * @throws IllegalStateException if this memory is closed
+   */
+  public void lookupAt(int layer, int[] sequence, int from, int to, MemorySegment out) {
+    Objects.checkFromToIndex(from, to, sequence.length);
+    int rows = Math.multiplyExact(to - from, config.hashing().columns());
+    ServedTable served = layer(layer);
+    long start = System.nanoTime();
+    long[] rowIds = scratch.get().rowIds(rows);
+    rowIdsAt(layer, sequence, from, to, rowIds, 0);
+    served.table().gather(rowIds, 0, rows, out, 0, Dtype.F32);
+    served.lookups().record(System.nanoTime() - start);
   }
 
   /**

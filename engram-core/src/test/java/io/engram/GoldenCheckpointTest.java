@@ -13,6 +13,7 @@ import io.engram.hash.Lookback;
 import io.engram.testkit.Golden;
 import io.engram.testkit.Seeds;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.random.RandomGenerator;
@@ -182,6 +183,42 @@ class GoldenCheckpointTest {
   void deadPositionsAreRefusedWhereTheVariantHasNone() {
     try (EngramMemory memory = EngramMemory.open(Golden.path("demo_mini"))) {
       assertThrows(IllegalArgumentException.class, () -> memory.rowIds(1, 5, Lookback.DEAD));
+    }
+  }
+
+  /** The positions of a sequence in one array, one by one, and in pieces of any size. */
+  @ParameterizedTest
+  @ValueSource(strings = {"v41_mini", "qwen_mini", "demo_mini"})
+  void positionsOfASequenceAreThoseOfTheWhole(String name) {
+    try (EngramMemory memory = EngramMemory.open(Golden.path(name));
+        Arena arena = Arena.ofConfined()) {
+      int vocabulary = memory.config().vocabularySize();
+      RandomGenerator random = Seeds.random("positions " + name);
+      int[] sequence = random.ints(40, 0, Math.min(vocabulary, 500)).toArray();
+      int columns = memory.config().hashing().columns();
+      int width = memory.config().rowWidth();
+      for (int layer : memory.config().layerIds()) {
+        long[] whole = memory.rowIds(layer, sequence);
+        float[] rows = memory.lookup(layer, sequence);
+        for (int step : new int[] {1, 2, 7, 40}) {
+          for (int from = 0; from < sequence.length; from += step) {
+            int to = Math.min(from + step, sequence.length);
+            long[] some = new long[(to - from) * columns + 1];
+            memory.rowIdsAt(layer, sequence, from, to, some, 1);
+            assertArrayEquals(
+                Arrays.copyOfRange(whole, from * columns, to * columns),
+                Arrays.copyOfRange(some, 1, some.length));
+            MemorySegment out = arena.allocate(4L * (to - from) * width, 64);
+            memory.lookupAt(layer, sequence, from, to, out);
+            assertArrayEquals(
+                Arrays.copyOfRange(rows, from * width, to * width),
+                out.toArray(ValueLayout.JAVA_FLOAT));
+          }
+        }
+        assertThrows(
+            IndexOutOfBoundsException.class,
+            () -> memory.rowIdsAt(layer, sequence, 3, 41, new long[40 * columns], 0));
+      }
     }
   }
 }

@@ -41,6 +41,9 @@ class SteadyStateTest {
             allocated(() -> memory.lookup(layer, tokens, 0, count, past, rows)),
             () -> "lookup of " + count);
       }
+      assertEquals(
+          0, allocated(() -> memory.rowIdsAt(layer, tokens, 30, 31, rowIds, 0)), "row ids at");
+      assertEquals(0, allocated(() -> memory.lookupAt(layer, tokens, 30, 31, rows)), "lookup at");
       // What is measured would show: a translated look-back is some hundred bytes.
       long control = allocated(() -> past.map(memory.tokenMap()::get));
       assertTrue(control > 100L * CALLS, () -> control + " bytes");
