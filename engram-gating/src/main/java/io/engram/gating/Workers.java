@@ -33,7 +33,8 @@ final class Workers {
     /**
      * Does one item.
      *
-     * @param worker 0 to workers - 1, no two at the same time: which scratch to use
+     * @param worker below the most that any loop so far had, no two at the same time: which scratch
+     *     to use
      * @param item 0 to items - 1
      */
     void run(int worker, int item);
@@ -82,7 +83,8 @@ final class Workers {
   /**
    * Runs a loop.
    *
-   * @param workers at most this many threads, and no more than there are
+   * @param workers at most this many threads are asked to work; one that waits since a loop before
+   *     may join under its own number
    * @param count number of items
    * @param body what to do; the first exception ends the loop and is thrown here
    */

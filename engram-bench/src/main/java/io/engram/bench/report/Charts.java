@@ -13,6 +13,7 @@ import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 
 /** Draws runs: how fast beside rivals, how long each benchmark takes, how ratios have moved. */
 public final class Charts {
@@ -359,7 +360,7 @@ public final class Charts {
     }
     shapes.add(new Line(MARGIN, y, WIDTH - MARGIN, y, GRID, 1, false));
     double free = Double.NEGATIVE_INFINITY;
-    for (Map.Entry<Integer, String> commit : new java.util.TreeMap<>(commits).entrySet()) {
+    for (Map.Entry<Integer, String> commit : new TreeMap<>(commits).entrySet()) {
       double x = x(commit.getKey(), runs, left, right);
       if (x - free > 62) {
         shapes.add(new Text(x, y + 17, commit.getValue(), 11, false, GREY, Anchor.MIDDLE));

@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 
 /** Other programs, asked for one answer. */
@@ -37,7 +38,7 @@ final class Programs {
         return Optional.empty();
       }
       return Optional.of(out.join().strip());
-    } catch (IOException | UncheckedIOException | java.util.concurrent.CompletionException e) {
+    } catch (IOException | UncheckedIOException | CompletionException e) {
       return Optional.empty();
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();

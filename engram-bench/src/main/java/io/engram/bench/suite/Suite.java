@@ -17,6 +17,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -26,6 +27,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -243,7 +245,7 @@ public final class Suite {
     }
     grouped.values().forEach(suite.all::addAll);
     suite.all.sort(
-        java.util.Comparator.comparingInt(running ->
+        Comparator.comparingInt(running ->
             BenchmarkSet.named(running.what.set).map(Enum::ordinal).orElse(Integer.MAX_VALUE)));
     suite.twice = suite.chooseTwice();
     return suite;
@@ -381,17 +383,18 @@ public final class Suite {
     double warmup =
         options.seconds > 0
             ? options.seconds
-            : entry.getWarmupTime().orElse(Defaults.WARMUP_TIME).convertTo(MILLISECONDS) / 1e3;
+            : entry.getWarmupTime().orElse(Defaults.WARMUP_TIME).convertTo(TimeUnit.MILLISECONDS)
+                / 1e3;
     double iteration =
         options.seconds > 0
             ? options.seconds
-            : entry.getMeasurementTime().orElse(Defaults.MEASUREMENT_TIME).convertTo(MILLISECONDS)
+            : entry
+                    .getMeasurementTime()
+                    .orElse(Defaults.MEASUREMENT_TIME)
+                    .convertTo(TimeUnit.MILLISECONDS)
                 / 1e3;
     return warmups * warmup + iterations * iteration + SECONDS_PER_FORK;
   }
-
-  private static final java.util.concurrent.TimeUnit MILLISECONDS =
-      java.util.concurrent.TimeUnit.MILLISECONDS;
 
   /**
    * Runs all rounds.
