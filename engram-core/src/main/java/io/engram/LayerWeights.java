@@ -158,6 +158,32 @@ public record LayerWeights(
             c -> filled(arena, () -> 0f, (long) gate.streams() * gate.width(), c.kernelSize())));
   }
 
+  /**
+   * Zeros in the shape of a layer's weights: what their gradients are added up in.
+   *
+   * @param gate the gate
+   * @param convolution the convolution, if the variant has one
+   * @param rowWidth columns * head dim
+   * @param arena owns the memory
+   * @return zeros, all in F32
+   */
+  public static LayerWeights zeros(
+      GateConfig gate, Optional<ConvConfig> convolution, int rowWidth, Arena arena) {
+    long outputs = gate.projectionRows();
+    long[] perStream = {gate.streams(), gate.width()};
+    return new LayerWeights(
+        zeros(arena, outputs, rowWidth),
+        gate.bias() ? Optional.of(zeros(arena, outputs)) : Optional.empty(),
+        zeros(arena, perStream),
+        zeros(arena, perStream),
+        convolution.map(c -> zeros(arena, perStream)),
+        convolution.map(c -> zeros(arena, (long) gate.streams() * gate.width(), c.kernelSize())));
+  }
+
+  private static Tensor zeros(Arena arena, long... shape) {
+    return new Tensor(Dtype.F32, shape, arena.allocate(Tensor.byteSize(Dtype.F32, shape), 64));
+  }
+
   private static Tensor filled(Arena arena, FloatSupplier values, long... shape) {
     MemorySegment data = arena.allocate(Tensor.byteSize(Dtype.F32, shape), 64);
     for (long at = 0; at < data.byteSize(); at += 4) {

@@ -6,6 +6,7 @@ import io.engram.EngramConfig;
 import io.engram.EngramMemory;
 import io.engram.GateConfig;
 import io.engram.LayerWeights;
+import io.engram.hash.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Optional;

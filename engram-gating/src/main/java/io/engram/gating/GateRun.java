@@ -3,6 +3,7 @@ package io.engram.gating;
 
 import io.engram.ConvConfig;
 import io.engram.GateConfig;
+import io.engram.hash.kernel.Workers;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;

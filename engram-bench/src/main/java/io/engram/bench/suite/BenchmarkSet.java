@@ -22,7 +22,9 @@ public enum BenchmarkSet {
   /** The layer and its parts. */
   LAYER("the layer and its parts"),
   /** Reading ahead. */
-  PREFETCH("rows read ahead of the layers");
+  PREFETCH("rows read ahead of the layers"),
+  /** Training. */
+  TRAIN("the way back through a layer, and a step of a table");
 
   private final String what;
 
@@ -75,6 +77,7 @@ public enum BenchmarkSet {
           case "DiskTableBenchmark" -> DISK;
           case "LayerBenchmark", "GateBenchmark" -> LAYER;
           case "PrefetchBenchmark" -> PREFETCH;
+          case "BackwardBenchmark", "TableStepBenchmark" -> TRAIN;
           default -> null;
         });
   }

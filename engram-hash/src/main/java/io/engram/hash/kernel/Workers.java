@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package io.engram.gating;
+package io.engram.hash.kernel;
 
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.ForkJoinTask;
@@ -20,16 +20,16 @@ import java.util.concurrent.locks.LockSupport;
  *
  * <p>For one caller at a time.
  */
-final class Workers {
+public final class Workers {
   /** The threads that can work at once: the common pool's and the caller's. */
-  static final int AVAILABLE = ForkJoinPool.getCommonPoolParallelism() + 1;
+  public static final int AVAILABLE = ForkJoinPool.getCommonPoolParallelism() + 1;
 
   private static final long PATIENCE_NANOS = 50_000;
   private static final int SPINS_BETWEEN_LOOKS = 32;
 
   /** One item of a loop. */
   @FunctionalInterface
-  interface Body {
+  public interface Body {
     /**
      * Does one item.
      *
@@ -63,7 +63,7 @@ final class Workers {
    *
    * @param workers at most this many threads, the caller's included
    */
-  Workers(int workers) {
+  public Workers(int workers) {
     helpers = new Helper[workers - 1];
     for (int i = 0; i < helpers.length; i++) {
       helpers[i] = new Helper(this, i + 1);
@@ -71,12 +71,12 @@ final class Workers {
   }
 
   /** Loops will follow soon after each other. */
-  void begin() {
+  public void begin() {
     active = true;
   }
 
   /** No loop follows for now. */
-  void end() {
+  public void end() {
     active = false;
   }
 
@@ -88,7 +88,7 @@ final class Workers {
    * @param count number of items
    * @param body what to do; the first exception ends the loop and is thrown here
    */
-  void forEach(int workers, int count, Body body) {
+  public void forEach(int workers, int count, Body body) {
     int wanted = Math.min(Math.min(workers - 1, helpers.length), count - 1);
     if (wanted <= 0) {
       for (int item = 0; item < count; item++) {
