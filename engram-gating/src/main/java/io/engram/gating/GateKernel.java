@@ -43,6 +43,7 @@ public final class GateKernel {
   private static final int KEPT = 64;
 
   private final PreparedLayer layer;
+  private final ProjectionChoice choice;
   private final GateLoops loops;
   private final int maxWorkers;
   private final ArrayBlockingQueue<GateRun> idle = new ArrayBlockingQueue<>(KEPT);
@@ -56,8 +57,13 @@ public final class GateKernel {
   private volatile Tensor widened;
 
   private GateKernel(
-      PreparedLayer layer, BlockProduct.Maker product, GateLoops loops, int maxWorkers) {
+      PreparedLayer layer,
+      ProjectionChoice choice,
+      BlockProduct.Maker product,
+      GateLoops loops,
+      int maxWorkers) {
     this.layer = layer;
+    this.choice = choice;
     this.product = product;
     this.loops = loops;
     this.maxWorkers = maxWorkers;
@@ -78,9 +84,18 @@ public final class GateKernel {
    */
   public static GateKernel of(
       GateConfig gate, Optional<ConvConfig> conv, int rowWidth, LayerWeights weights) {
+    return of(gate, conv, rowWidth, weights, ProjectionChoice.get());
+  }
+
+  static GateKernel of(
+      GateConfig gate,
+      Optional<ConvConfig> conv,
+      int rowWidth,
+      LayerWeights weights,
+      ProjectionChoice choice) {
     PreparedLayer layer = new PreparedLayer(gate, conv, rowWidth, weights);
-    BlockProduct.Maker product = product(layer, weights, ProjectionChoice.get());
-    return new GateKernel(layer, product, GateLoops.CHOSEN, Workers.AVAILABLE);
+    BlockProduct.Maker product = product(layer, weights, choice);
+    return new GateKernel(layer, choice, product, GateLoops.CHOSEN, Workers.AVAILABLE);
   }
 
   /** What a library sums in float32 could round to another bfloat16 than the exact sum does. */
@@ -108,7 +123,8 @@ public final class GateKernel {
       GateLoops loops,
       int maxWorkers) {
     PreparedLayer layer = new PreparedLayer(gate, conv, rowWidth, weights);
-    return new GateKernel(layer, new PackedProjection(layer, loops), loops, maxWorkers);
+    BlockProduct.Maker product = new PackedProjection(layer, loops);
+    return new GateKernel(layer, ProjectionChoice.get(), product, loops, maxWorkers);
   }
 
   /**
@@ -312,7 +328,7 @@ public final class GateKernel {
       packed.refresh(maxWorkers);
     } else {
       layer.checkProjection();
-      product = product(layer, layer.weights, ProjectionChoice.get());
+      product = product(layer, layer.weights, choice);
       idle.clear();
     }
     layer.readSmall();
