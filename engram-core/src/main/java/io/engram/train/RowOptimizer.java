@@ -132,9 +132,10 @@ abstract class RowOptimizer implements TableOptimizer {
    * Updates a row and its state, both on the heap.
    *
    * @param missed steps that the row was not touched in since it last was; 0 if it never was
+   * @param place of the row among those of the step, in the order of the walk
    * @return the largest magnitude of the row and its state
    */
-  abstract int update(Scratch scratch, float[] gradient, int gradientAt, long missed);
+  abstract int update(Scratch scratch, float[] gradient, int gradientAt, long missed, int place);
 
   @Override
   public EngramTable table() {
@@ -215,8 +216,34 @@ abstract class RowOptimizer implements TableOptimizer {
     }
   }
 
-  private void walk(int count) {
-    workers.forEach(options.threads(), Math.ceilDiv(count, BLOCK), walking);
+  /** Updates all rows of the step. */
+  void walk(int count) {
+    forEachBlock(count, walking);
+  }
+
+  /** Does something with all blocks of rows, each of them by one thread. */
+  final void forEachBlock(int count, Workers.Body body) {
+    workers.forEach(options.threads(), Math.ceilDiv(count, BLOCK), body);
+  }
+
+  /** The gradients of the step. */
+  final TableGradients gradients() {
+    return gradients;
+  }
+
+  /** What a thread works on. */
+  final Scratch scratch(int worker) {
+    return scratches[worker];
+  }
+
+  /** Has the states of some rows loaded together. */
+  final void fetchStates(int from, int count) {
+    stateMemory.fetch(gradients.orderedIds(), from, count);
+  }
+
+  /** Rows that are fetched together. */
+  final int batch() {
+    return batch;
   }
 
   private void walkBlock(int worker, int block) {
@@ -232,12 +259,12 @@ abstract class RowOptimizer implements TableOptimizer {
         stateMemory.fetch(ids, i, some);
       }
       for (int j = i; j < i + some; j++) {
-        walkRow(scratch, ids[j], slots[j]);
+        walkRow(scratch, ids[j], slots[j], j);
       }
     }
   }
 
-  private void walkRow(Scratch scratch, long row, int slot) {
+  private void walkRow(Scratch scratch, long row, int slot, int place) {
     long at = row * rows.rowBytes();
     if (narrow) {
       MemorySegment.copy(rowBytes, SHORT, at, scratch.stored, 0, headDim);
@@ -246,7 +273,7 @@ abstract class RowOptimizer implements TableOptimizer {
       MemorySegment.copy(rowBytes, FLOAT, at, scratch.weights, 0, headDim);
     }
     long missed = loadState(scratch, row);
-    int largest = update(scratch, gradients.piece(slot), gradients.at(slot), missed);
+    int largest = update(scratch, gradients.piece(slot), gradients.at(slot), missed, place);
     if (narrow && largest < UpdateKernels.INFINITE) {
       long key = Chance.key(options.seed(), step, row);
       largest = kernels.roundByChance(scratch.weights, scratch.stored, headDim, key);
@@ -263,7 +290,12 @@ abstract class RowOptimizer implements TableOptimizer {
     }
   }
 
-  private long loadState(Scratch scratch, long row) {
+  /**
+   * Copies the state of a row to the heap.
+   *
+   * @return steps that the row was not touched in since it last was; 0 if it never was
+   */
+  final long loadState(Scratch scratch, long row) {
     long at = row * stateRowBytes;
     MemorySegment.copy(stateBytes, FLOAT, at, scratch.state, 0, stateValues);
     if (!stamped) {
