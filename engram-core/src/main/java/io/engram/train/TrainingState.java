@@ -112,7 +112,7 @@ public final class TrainingState {
                   MemoryDescriptor.table(layer),
                   Dtype.valueOf(table.format().name()),
                   List.of(table.rowCount(), (long) table.headDim()),
-                  Rows.of(table).shards())));
+                  TableRows.of(table).shards())));
     }
   }
 

@@ -101,7 +101,7 @@ final class Runs implements AutoCloseable {
   void train(long seed) {
     RandomGenerator generator = new java.util.SplittableRandom(seed);
     for (int layer : memory.config().layerIds()) {
-      for (MemorySegment shard : Rows.of(memory.table(layer)).shards()) {
+      for (MemorySegment shard : TableRows.of(memory.table(layer)).shards()) {
         fill(shard, generator);
       }
       for (Tensor tensor : MemoryDescriptor.weights(layer, memory.weights(layer)).values()) {
@@ -143,7 +143,7 @@ final class Runs implements AutoCloseable {
   int fingerprint() {
     CRC32C crc = new CRC32C();
     for (int layer : memory.config().layerIds()) {
-      Rows.of(memory.table(layer)).shards().forEach(s -> crc.update(s.asByteBuffer()));
+      TableRows.of(memory.table(layer)).shards().forEach(s -> crc.update(s.asByteBuffer()));
       LayerWeights weights = memory.weights(layer);
       MemoryDescriptor.weights(layer, weights)
           .values()

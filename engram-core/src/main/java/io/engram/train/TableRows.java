@@ -6,9 +6,9 @@ import io.engram.store.RamRowStore;
 import io.engram.store.RowStore;
 import io.engram.table.EngramTable;
 
-/** TEMPORARY until the table branch is merged. */
-final class Rows {
-  private Rows() {}
+/** The store of a table whose rows are in memory. */
+final class TableRows {
+  private TableRows() {}
 
   static RamRowStore of(EngramTable table) {
     RowStore store = table.store();
