@@ -112,7 +112,7 @@ final class Runs implements AutoCloseable {
       fill(shard, generator);
     }
     for (int i = 0; i < heap.length; i++) {
-      heap[i] = (float) generator.nextGaussian();
+      heap[i] = generator.nextFloat(-1, 1);
     }
     random = new byte[generator.nextInt(1, 100)];
     generator.nextBytes(random);
@@ -123,7 +123,7 @@ final class Runs implements AutoCloseable {
 
   private static void fill(MemorySegment segment, RandomGenerator generator) {
     for (long at = 0; at + 4 <= segment.byteSize(); at += 4) {
-      segment.set(ValueLayout.JAVA_FLOAT_UNALIGNED, at, (float) generator.nextGaussian());
+      segment.set(ValueLayout.JAVA_FLOAT_UNALIGNED, at, generator.nextFloat(-1, 1));
     }
   }
 
