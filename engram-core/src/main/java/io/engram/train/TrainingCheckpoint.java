@@ -215,7 +215,7 @@ public final class TrainingCheckpoint {
         }
       }
       for (SaveManifest.Optimizer saved : manifest.optimizers()) {
-        TrainedTable optimizer = into.optimizers().get(saved.layer());
+        TableOptimizer optimizer = into.optimizers().get(saved.layer());
         optimizer.learningRate(saved.learningRate());
         optimizer.restore(saved.steps());
       }

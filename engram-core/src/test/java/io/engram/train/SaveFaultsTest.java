@@ -153,7 +153,7 @@ class SaveFaultsTest {
   void aFullDiskLeavesTheSaveBefore() throws Exception {
     Path disk = Files.createDirectory(directory.resolve("disk"));
     assumeTrue(
-        run("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk.toString()) == 0,
+        run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk.toString()) == 0,
         "skipped: mounting a tmpfs takes root");
     try (Runs run = Runs.of(RowFormat.F32, 3000, 1000, 1)) {
       Path saves = disk.resolve("run");
