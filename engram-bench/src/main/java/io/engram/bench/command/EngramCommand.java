@@ -34,6 +34,7 @@ import picocli.CommandLine.Spec;
       ConvertCommand.class,
       StatsCommand.class,
       PlanCommand.class,
+      AllocateCommand.class,
       BenchCommand.class,
       PublishCommand.class,
       UnpublishCommand.class,
