@@ -35,6 +35,7 @@ import picocli.CommandLine.Spec;
       StatsCommand.class,
       PlanCommand.class,
       AllocateCommand.class,
+      ExperimentCommand.class,
       BenchCommand.class,
       PublishCommand.class,
       UnpublishCommand.class,
