@@ -34,6 +34,8 @@ import picocli.CommandLine.Spec;
       ConvertCommand.class,
       StatsCommand.class,
       PlanCommand.class,
+      AllocateCommand.class,
+      ExperimentCommand.class,
       BenchCommand.class,
       PublishCommand.class,
       UnpublishCommand.class,
