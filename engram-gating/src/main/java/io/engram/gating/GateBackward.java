@@ -51,6 +51,8 @@ final class GateBackward {
 
   private static final int TOKENS_AT_ONCE = 16;
 
+  private static final int ROWS_AT_ONCE = 16;
+
   /** Multiplications below which waking another thread costs more than it brings. */
   private static final long PARALLEL_WORK = 1 << 20;
 
@@ -83,7 +85,9 @@ final class GateBackward {
   private final Workers.Body gradientItem = this::gradientItem;
   private final Workers.Body packItem = this::packItem;
   private final Workers.Body reduceItem = this::reduceItem;
+  private final Workers.Body layOutProjectionItem = this::layOutProjectionItem;
   private final Workers.Body rowsItem = this::rowsItem;
+  private final Workers.Body writeRowsItem = this::writeRowsItem;
   private final Workers.Body projectionItem = this::projectionItem;
 
   /** The gradients that were looked at last, with their tensors' names and memory. */
@@ -111,8 +115,10 @@ final class GateBackward {
   private int count;
   private int parts;
 
-  /** Tokens of one item of the product that gives the rows' gradient. */
-  private int rowsPart;
+  /** The first row of the projection that is multiplied by now, and how many there are. */
+  private int firstOutput;
+
+  private int depth;
 
   /** [count, channels]: of the normalised memory, its norm's weight apart. */
   private float[] normedGradients = {};
@@ -138,11 +144,20 @@ final class GateBackward {
   /** [count / 4, outputs, 4]: the gradient of keys and value, four tokens side by side. */
   private float[] byToken = {};
 
-  /** [outputs / 4, count, 4]: the same, four outputs side by side. */
+  /** [outputs / 4, outputStride, 4]: the same, four outputs side by side. */
   private float[] byOutput = {};
+
+  /** More than the tokens: rows a power of two apart would fall on the same lines of a cache. */
+  private int outputStride;
+
+  /** [count, rowGroups * groupWidth]: the rows' gradient as far as it is summed up. */
+  private float[] rowSums = {};
 
   /** F32 [panels, count, panelWidth]: the rows. */
   private MemorySegment rowPanels = MemorySegment.NULL;
+
+  /** F32 [panels, DEPTH, panelWidth]: some rows of the projection. */
+  private final MemorySegment projectionPanels;
 
   /** Scratch of one worker. */
   private final class Local {
@@ -153,11 +168,9 @@ final class GateBackward {
     final float[] small = new float[CHUNK * Math.max(taps, 1)];
     final float[] convGradients =
         new float[layer.conv.map(c -> Math.multiplyExact(PART + c.history(), CHUNK)).orElse(0)];
-    final float[] products = new float[BLOCK * groupWidth];
+    final float[] products = new float[OUTPUTS * groupWidth];
     final float[] wide = new float[Math.max(channels, rowWidth)];
-    final short[] shorts = new short[groupWidth];
-    final MemorySegment panels =
-        Arena.ofAuto().allocate((long) DEPTH * groupWidth * Float.BYTES, 64);
+    final short[] shorts = new short[rowWidth];
     final double[] sums = new double[2];
     final double[] lanes = new double[GateLoops.LANES];
   }
@@ -180,6 +193,8 @@ final class GateBackward {
     this.groupWidth = GateLoops.PANELS * panelWidth;
     this.rowGroups = Math.ceilDiv(rowWidth, groupWidth);
     this.outputGroups = Math.ceilDiv(outputs, OUTPUTS);
+    this.projectionPanels =
+        Arena.ofAuto().allocate((long) rowGroups * groupWidth * DEPTH * Float.BYTES, 64);
     this.locals[0] = new Local();
   }
 
@@ -351,7 +366,9 @@ final class GateBackward {
     normSums = atLeast(normSums, parts, channels);
     biasSums = atLeast(biasSums, layer.gate.bias() ? parts : 0, outputs);
     byToken = atLeast(byToken, padded, outputs);
-    byOutput = atLeast(byOutput, count, paddedOutputs);
+    outputStride = count + GateLoops.TOKENS;
+    byOutput = atLeast(byOutput, outputStride, paddedOutputs);
+    rowSums = atLeast(rowSums, padded, rowGroups * groupWidth);
     long panelBytes = (long) rowGroups * groupWidth * count * Float.BYTES;
     if (rowPanels.byteSize() < panelBytes) {
       rowPanels = Arena.ofAuto().allocate(panelBytes, 64);
@@ -362,10 +379,13 @@ final class GateBackward {
     parallel(parts * (streams + 1) * chunks, 16 * elements, gradientItem);
     parallel(rowGroups * GateLoops.PANELS, (long) count * rowWidth, packItem);
     parallel((streams + 1) * chunks, (long) parts * (taps + 2) * channels, reduceItem);
+    for (firstOutput = 0; firstOutput < outputs; firstOutput += depth) {
+      depth = Math.min(DEPTH, outputs - firstOutput);
+      parallel(Math.ceilDiv(depth, ROWS_AT_ONCE), 2L * depth * rowWidth, layOutProjectionItem);
+      parallel(rowGroups * parts, (long) count * depth * rowWidth, rowsItem);
+    }
+    parallel(Math.ceilDiv(count, TOKENS_AT_ONCE), (long) count * rowWidth, writeRowsItem);
     long products = (long) count * outputs * rowWidth;
-    // An item lays out what it needs of the projection: for all tokens, if there are enough items.
-    rowsPart = rowGroups >= 4 * workers ? BLOCK : PART;
-    parallel(rowGroups * Math.ceilDiv(count, rowsPart), products, rowsItem);
     parallel(rowGroups * outputGroups, products, projectionItem);
   }
 
@@ -634,8 +654,26 @@ final class GateBackward {
   private void layOut(int n, int fours, int output, int columns, float[] gradient) {
     int four = GateLoops.TOKENS;
     int toToken = (n / four * outputs + output) * four;
-    for (int c = 0; c < columns; c++) {
-      int toOutput = ((output + c) / four * count + n) * four + (output + c) % four;
+    int whole = fours == four && output % four == 0 ? columns - columns % four : 0;
+    for (int c = 0; c < whole; c += four) {
+      int toOutput = ((output + c) / four * outputStride + n) * four;
+      for (int t = 0; t < four; t++) {
+        float a = gradient[t * CHUNK + c];
+        float b = gradient[t * CHUNK + c + 1];
+        float d = gradient[t * CHUNK + c + 2];
+        float e = gradient[t * CHUNK + c + 3];
+        byOutput[toOutput + t * four] = a;
+        byOutput[toOutput + t * four + 1] = b;
+        byOutput[toOutput + t * four + 2] = d;
+        byOutput[toOutput + t * four + 3] = e;
+        byToken[toToken + c * four + t] = a;
+        byToken[toToken + c * four + four + t] = b;
+        byToken[toToken + c * four + 2 * four + t] = d;
+        byToken[toToken + c * four + 3 * four + t] = e;
+      }
+    }
+    for (int c = whole; c < columns; c++) {
+      int toOutput = ((output + c) / four * outputStride + n) * four + (output + c) % four;
       for (int t = 0; t < fours; t++) {
         float value = gradient[t * CHUNK + c];
         byToken[toToken + c * four + t] = value;
@@ -721,54 +759,56 @@ final class GateBackward {
     }
   }
 
-  /** The rows' gradient for a group of columns and some tokens. */
-  private void rowsItem(int worker, int item) {
+  /** Some rows of the projection, each read in one piece, into all panels. */
+  private void layOutProjectionItem(int worker, int item) {
     Local local = locals[worker];
-    int group = item % rowGroups;
-    int from = item / rowGroups * rowsPart;
-    int to = Math.min(from + rowsPart, count);
-    int column = group * groupWidth;
-    int columns = Math.min(groupWidth, rowWidth - column);
-    long panelBytes = (long) DEPTH * panelWidth * Float.BYTES;
-    for (int o = 0; o < outputs; o += DEPTH) {
-      int depth = Math.min(DEPTH, outputs - o);
-      for (int k = 0; k < depth; k++) {
-        readProjection(o + k, column, columns, local);
-        for (int c = 0; c < columns; c += panelWidth) {
-          long at = c / panelWidth * panelBytes + (long) k * panelWidth * Float.BYTES;
-          int wide = Math.min(panelWidth, columns - c);
-          MemorySegment.copy(local.wide, c, local.panels, Memory.NATIVE_FLOAT, at, wide);
-        }
+    int end = Math.min((item + 1) * ROWS_AT_ONCE, depth);
+    for (int k = item * ROWS_AT_ONCE; k < end; k++) {
+      Memory.read(
+          loops,
+          projection.data(),
+          projection.dtype(),
+          (long) (firstOutput + k) * rowWidth,
+          local.shorts,
+          local.wide,
+          rowWidth);
+      long at = (long) k * panelWidth * Float.BYTES;
+      for (int c = 0; c < rowWidth; c += panelWidth, at += panelBytes()) {
+        int columns = Math.min(panelWidth, rowWidth - c);
+        MemorySegment.copy(local.wide, c, projectionPanels, Memory.NATIVE_FLOAT, at, columns);
       }
-      for (int part = from; part < to; part += PART) {
-        int end = Math.min(part + PART, to);
-        for (int c = 0; c < columns; c += panelWidth) {
-          long panel = c / panelWidth * panelBytes;
-          for (int n = part; n < end; n += GateLoops.TOKENS) {
-            int x = n * outputs + o * GateLoops.TOKENS;
-            int out = (n - from) * groupWidth + c;
-            loops.tile(
-                byToken, x, local.panels, panel, depth, local.products, out, groupWidth, o > 0);
-          }
-        }
-      }
-    }
-    for (int n = from; n < to; n++) {
-      long at = ((long) (first + n) * rowWidth + column) * Float.BYTES;
-      MemorySegment.copy(
-          local.products, (n - from) * groupWidth, rowsGradient, Memory.FLOAT, at, columns);
     }
   }
 
-  private void readProjection(int output, int column, int columns, Local local) {
-    Memory.read(
-        loops,
-        projection.data(),
-        projection.dtype(),
-        (long) output * rowWidth + column,
-        local.shorts,
-        local.wide,
-        columns);
+  private long panelBytes() {
+    return (long) DEPTH * panelWidth * Float.BYTES;
+  }
+
+  /** What some rows of the projection add to the rows' gradient: a group of columns, a part. */
+  private void rowsItem(int worker, int item) {
+    int column = item % rowGroups * groupWidth;
+    int end = Math.min(column + groupWidth, rowWidth);
+    int from = item / rowGroups * PART;
+    int to = Math.min(from + PART, count);
+    int stride = rowGroups * groupWidth;
+    boolean add = firstOutput > 0;
+    for (int c = column; c < end; c += panelWidth) {
+      long panel = c / panelWidth * panelBytes();
+      for (int n = from; n < to; n += GateLoops.TOKENS) {
+        int x = n * outputs + firstOutput * GateLoops.TOKENS;
+        int out = n * stride + c;
+        loops.tile(byToken, x, projectionPanels, panel, depth, rowSums, out, stride, add);
+      }
+    }
+  }
+
+  private void writeRowsItem(int worker, int item) {
+    int end = Math.min((item + 1) * TOKENS_AT_ONCE, count);
+    for (int n = item * TOKENS_AT_ONCE; n < end; n++) {
+      long at = (long) (first + n) * rowWidth * Float.BYTES;
+      int from = n * rowGroups * groupWidth;
+      MemorySegment.copy(rowSums, from, rowsGradient, Memory.FLOAT, at, rowWidth);
+    }
   }
 
   /** The projection's gradient for a group of outputs and a group of columns. */
@@ -786,14 +826,14 @@ final class GateBackward {
       MemorySegment.copy(gradient, Memory.FLOAT, at, local.products, to, columns);
     }
     for (int n = 0; n < count; n += DEPTH) {
-      int depth = Math.min(DEPTH, count - n);
+      int summands = Math.min(DEPTH, count - n);
       for (int c = 0; c < columns; c += panelWidth) {
         long panel = (long) (column + c) / panelWidth * count + n;
         long at = panel * panelWidth * Float.BYTES;
         for (int o = output; o < end; o += GateLoops.TOKENS) {
-          int x = o * count + n * GateLoops.TOKENS;
+          int x = o * outputStride + n * GateLoops.TOKENS;
           int out = (o - output) * groupWidth + c;
-          loops.tile(byOutput, x, rowPanels, at, depth, local.products, out, groupWidth, true);
+          loops.tile(byOutput, x, rowPanels, at, summands, local.products, out, groupWidth, true);
         }
       }
     }

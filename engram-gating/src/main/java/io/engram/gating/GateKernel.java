@@ -246,8 +246,9 @@ public final class GateKernel {
    * gradients of a token's rows and streams have the same bits whatever other sequences are in the
    * call. The projection is read where the caller has it, and has to be as it was at the forward.
    *
-   * <p>Scratch is kept for the next call as that of a forward is: about 4 * S * W + 2 * W + E
-   * floats for each of up to 512 tokens, and some hundreds of kilobytes for each thread that helps.
+   * <p>Scratch is kept for the next call as that of a forward is: 3 * S * W + 2 * W + 2 * E floats
+   * for each of up to 512 tokens, 256 * E floats, and some hundreds of kilobytes for each thread
+   * that helps.
    *
    * @param tape what a forward has left; it stays as it is
    * @param outGradient F32 [B, T, S, W]

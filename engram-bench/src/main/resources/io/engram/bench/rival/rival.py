@@ -287,6 +287,8 @@ class Layer(Torch):
             mixed = functional.silu(mixed[..., : rows.shape[1]])
             return gated + mixed.transpose(1, 2).reshape(gated.shape)
 
+        self.weights = [*matrices, *biases, key_norm, query_norm, conv_norm, kernel]
+        self.matrices = len(matrices)
         self.rows = self.tensor("rows", 1, tokens, e).to(dtype)
         self.hidden = self.tensor("streams", 1, tokens, s, w).to(dtype)
         compiled = options["mode"] == "compiled"
@@ -297,12 +299,36 @@ class Layer(Torch):
             return self.forward(self.rows, self.hidden)
 
 
+class LayerStep(Layer):
+    """Forward and backward of the layer: gradients of its weights, rows and streams."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.leaves = [leaf.requires_grad_(True) for leaf in (*self.weights, self.rows, self.hidden)]
+        self.out_gradient = self.tensor("out_gradient", *self.hidden.shape)
+
+    def once(self):
+        # What optimisers do by default: gradients are written, not added to.
+        for leaf in self.leaves:
+            leaf.grad = None
+        with self.torch.enable_grad():
+            out = self.forward(self.rows, self.hidden)
+            self.torch.autograd.backward(out, self.out_gradient)
+        return self.hidden.grad
+
+    def result(self):
+        self.once()
+        gradients = [self.hidden, self.rows, *self.weights[: self.matrices]]
+        return b"".join(g.grad.contiguous().numpy().tobytes() for g in gradients)
+
+
 CASES = {
     "hash-contiguous": HashContiguous,
     "hash-demo": HashDemo,
     "compress": Compress,
     "embedding": Embedding,
     "layer": Layer,
+    "layer-step": LayerStep,
     "sparse-adam": SparseAdam,
 }
 
