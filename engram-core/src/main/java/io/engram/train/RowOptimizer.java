@@ -30,6 +30,8 @@ abstract class RowOptimizer implements TableOptimizer {
   static final ValueLayout.OfLong LONG =
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+  private static final long LINE = 64;
+
   /** Rows that one thread takes at a time. */
   static final int BLOCK = 256;
 
@@ -70,6 +72,10 @@ abstract class RowOptimizer implements TableOptimizer {
     final float[] weights;
     final float[] state;
     final short[] stored;
+
+    /** Is given what was touched, so that the loads are not optimised away. */
+    @SuppressWarnings("UnusedVariable")
+    private int touched;
 
     Scratch(int headDim, int stateValues) {
       weights = new float[headDim];
@@ -237,8 +243,32 @@ abstract class RowOptimizer implements TableOptimizer {
   }
 
   /** Has the states of some rows loaded together. */
-  final void fetchStates(int from, int count) {
-    stateMemory.fetch(gradients.orderedIds(), from, count);
+  final void fetchStates(Scratch scratch, int from, int count) {
+    touchStates(scratch, gradients.orderedIds(), from, count);
+  }
+
+  /**
+   * Loads a byte of every cache line of some states: they are longer than the rows that {@link
+   * RowMemory#fetch} is made for. Lines come four at a time, so that no branch but those of a
+   * constant number of turns stands between the loads.
+   */
+  private void touchStates(Scratch scratch, long[] ids, int from, int count) {
+    int bits = 0;
+    for (int i = from; i < from + count; i++) {
+      long at = ids[i] * stateRowBytes;
+      long end = at + stateRowBytes;
+      long line = at;
+      for (; line <= end - 4 * LINE; line += 4 * LINE) {
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line);
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line + LINE);
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line + 2 * LINE);
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line + 3 * LINE);
+      }
+      for (; line < end; line += LINE) {
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line);
+      }
+    }
+    scratch.touched = bits;
   }
 
   /** Rows that are fetched together. */
@@ -255,9 +285,8 @@ abstract class RowOptimizer implements TableOptimizer {
     for (int i = begin; i < end; i += batch) {
       int some = Math.min(batch, end - i);
       rowMemory.fetch(ids, i, some);
-      if (stateRowBytes > 0) {
-        stateMemory.fetch(ids, i, some);
-      }
+      touchStates(scratch, ids, i, some);
+      gradients.fetch(i, some);
       for (int j = i; j < i + some; j++) {
         walkRow(scratch, ids[j], slots[j], j);
       }

@@ -115,7 +115,7 @@ final class SinkhornOptimizer extends RowOptimizer {
     int end = (int) Math.min(begin + BLOCK, gradients.rows());
     for (int i = begin; i < end; i += batch()) {
       int some = Math.min(batch(), end - i);
-      fetchStates(i, some);
+      fetchStates(scratch, i, some);
       for (int j = i; j < i + some; j++) {
         long missed = loadState(scratch, gradients.orderedIds()[j]);
         int slot = gradients.orderedSlots()[j];

@@ -6,7 +6,6 @@ import io.engram.bench.jmh.rival.PythonRival;
 import io.engram.bench.jmh.rival.Rival;
 import io.engram.hash.kernel.Workers;
 import io.engram.store.RamRowStore;
-import io.engram.store.RowMemory;
 import io.engram.table.EngramTable;
 import io.engram.table.RowFormat;
 import io.engram.train.AdamOptions;
@@ -20,11 +19,9 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.random.RandomGenerator;
 import java.util.random.RandomGeneratorFactory;
-import org.openjdk.jmh.annotations.AuxCounters;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
-import org.openjdk.jmh.annotations.Level;
 import org.openjdk.jmh.annotations.Measurement;
 import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OperationsPerInvocation;
@@ -160,14 +157,11 @@ public class TableStepBenchmark {
    * The bytes of a step in long runs.
    *
    * @param trained the table
-   * @param moved how many they are
    * @return something of the gradients
    */
   @Benchmark
-  public double copyStream(Trained trained, Moved moved) {
-    double sum = trained.copyStream();
-    moved.mebibytes = trained.bytes / (double) (1 << 20);
-    return sum;
+  public double copyStream(Trained trained) {
+    return trained.copyStream();
   }
 
   /**
@@ -188,23 +182,6 @@ public class TableStepBenchmark {
         RamRowStore.create("trained", rows, headDim * Float.BYTES), RowFormat.F32, headDim);
   }
 
-  /** The bytes that one call moved. */
-  @State(Scope.Thread)
-  @AuxCounters(AuxCounters.Type.EVENTS)
-  public static class Moved {
-    /** MiB of the last call, read and written. */
-    public double mebibytes;
-
-    /** For JMH. */
-    public Moved() {}
-
-    /** Nothing was moved yet. */
-    @Setup(Level.Iteration)
-    public void clear() {
-      mebibytes = 0;
-    }
-  }
-
   /** A table, its optimiser, and gradients of all batches. */
   @State(Scope.Benchmark)
   public static class Trained {
@@ -216,10 +193,10 @@ public class TableStepBenchmark {
     private List<RamRowStore> stores;
     private MemorySegment values;
     private int batch;
-    private long bytes;
     private final Workers workers = new Workers(THREADS);
     private final byte[][] rows = new byte[THREADS][];
     private final float[][] buffers = new float[THREADS][RUN_BYTES / Float.BYTES];
+    private final int[] touched = new int[THREADS << 3];
     private final double[] sums = new double[THREADS << 3];
     private long[] walked;
     private int headDim;
@@ -250,6 +227,10 @@ public class TableStepBenchmark {
         summed[i].add(base.ids[i], 0, COUNT, values);
         distinct[i] = Arrays.stream(base.ids[i]).distinct().sorted().toArray();
       }
+      long moved = 2L * (weights.rowBytes() + state.rowBytes()) + 4L * headDim;
+      System.out.printf(
+          "# a step moves %.1f MB: %d distinct rows, %d bytes each%n",
+          moved * distinct[0].length / 1e6, distinct[0].length, moved);
       for (int i = 0; i < THREADS; i++) {
         rows[i] = new byte[Math.max(weights.rowBytes(), state.rowBytes())];
       }
@@ -261,6 +242,8 @@ public class TableStepBenchmark {
     }
 
     private static final int BLOCK = 256;
+    private static final int ROWS_AT_ONCE = 16;
+    private static final long LINE = 64;
 
     private double copyRows() {
       walked = distinct[next()];
@@ -273,14 +256,14 @@ public class TableStepBenchmark {
     private void copyBlock(int worker, int block) {
       int begin = block * BLOCK;
       int end = Math.min(begin + BLOCK, walked.length);
-      for (RamRowStore store : stores) {
-        int rowBytes = store.rowBytes();
-        RowMemory memory = store.memory().orElseThrow();
-        MemorySegment whole = store.whole();
-        int batchRows = RowMemory.batch(rowBytes);
-        for (int i = begin; i < end; i += batchRows) {
-          int some = Math.min(batchRows, end - i);
-          memory.fetch(walked, i, some);
+      for (int i = begin; i < end; i += ROWS_AT_ONCE) {
+        int some = Math.min(ROWS_AT_ONCE, end - i);
+        for (RamRowStore store : stores) {
+          touched[worker << 3] += touch(store.whole(), store.rowBytes(), i, some);
+        }
+        for (RamRowStore store : stores) {
+          int rowBytes = store.rowBytes();
+          MemorySegment whole = store.whole();
           for (int j = i; j < i + some; j++) {
             long at = walked[j] * rowBytes;
             MemorySegment.copy(whole, ValueLayout.JAVA_BYTE, at, rows[worker], 0, rowBytes);
@@ -289,6 +272,25 @@ public class TableStepBenchmark {
         }
       }
       readGradients(worker, begin, end);
+    }
+
+    /** A byte of each cache line, so that the copies find them all. */
+    private int touch(MemorySegment whole, int rowBytes, int from, int count) {
+      int bits = 0;
+      for (int i = from; i < from + count; i++) {
+        long at = walked[i] * rowBytes;
+        long end = at + rowBytes;
+        for (; at <= end - 4 * LINE; at += 4 * LINE) {
+          bits ^= whole.get(ValueLayout.JAVA_BYTE, at);
+          bits ^= whole.get(ValueLayout.JAVA_BYTE, at + LINE);
+          bits ^= whole.get(ValueLayout.JAVA_BYTE, at + 2 * LINE);
+          bits ^= whole.get(ValueLayout.JAVA_BYTE, at + 3 * LINE);
+        }
+        for (; at < end; at += LINE) {
+          bits ^= whole.get(ValueLayout.JAVA_BYTE, at);
+        }
+      }
+      return bits;
     }
 
     private void readGradients(int worker, int begin, int end) {
@@ -304,11 +306,9 @@ public class TableStepBenchmark {
 
     private double copyStream() {
       walked = distinct[next()];
-      bytes = 0;
       workers.begin();
       for (RamRowStore store : stores) {
         long storeBytes = (long) walked.length * store.rowBytes();
-        bytes += 2 * storeBytes;
         // Another stretch of the table each time, as far as there is more of it.
         long room = store.whole().byteSize() - storeBytes;
         long from = (room / BATCHES * batch) & -RUN_BYTES;
@@ -324,7 +324,6 @@ public class TableStepBenchmark {
               MemorySegment.copy(buffer, 0, part, ValueLayout.JAVA_FLOAT, at, count);
             });
       }
-      bytes += (long) walked.length * headDim * Float.BYTES;
       workers.forEach(
           THREADS,
           Math.ceilDiv(walked.length, BLOCK),
