@@ -22,22 +22,17 @@ final class CpuForward implements EngramLayer.Forward {
   @Override
   public void forward(
       INDArray streams, INDArray rows, boolean[] live, List<ConvState> states, Output output) {
-    INDArray ownStreams = contiguous(streams);
-    INDArray ownRows = contiguous(rows);
-    // What a backend with a queue has not done yet must be in memory before it is read.
-    Nd4j.getExecutioner().commit();
-    for (INDArray array : List.of(ownStreams, ownRows, output.streams(), output.gates())) {
-      Nd4j.getAffinityManager().ensureLocation(array, Location.HOST);
-    }
+    INDArray ownStreams = HostMemory.contiguous(streams);
+    INDArray ownRows = HostMemory.contiguous(rows);
     GateCall call =
         GateCall.of(
                 Math.toIntExact(streams.size(0)),
                 Math.toIntExact(streams.size(1)),
                 streams.dataType() == DataType.FLOAT ? Dtype.F32 : Dtype.BF16,
-                memory(ownRows),
-                memory(ownStreams),
-                memory(output.streams()))
-            .withGates(memory(output.gates()))
+                HostMemory.of(ownRows),
+                HostMemory.of(ownStreams),
+                HostMemory.of(output.streams()))
+            .withGates(HostMemory.of(output.gates()))
             .withStates(states);
     if (live != null) {
       byte[] bytes = new byte[live.length];
@@ -57,21 +52,13 @@ final class CpuForward implements EngramLayer.Forward {
     Nd4j.getAffinityManager().tagLocation(output.gates(), Location.HOST);
   }
 
-  /** The array itself if its elements lie side by side in 'c' order, else a copy that does. */
-  private static INDArray contiguous(INDArray array) {
-    long expected = 1;
-    for (int i = array.rank() - 1; i >= 0; i--) {
-      if (array.size(i) != 1 && array.stride(i) != expected) {
-        return array.dup('c');
-      }
-      expected *= array.size(i);
-    }
-    return array;
+  @Override
+  public EngramLayer.Tape record(INDArray streams, INDArray rows, boolean[] live, Output output) {
+    throw new UnsupportedOperationException("backward of the CPU engine");
   }
 
-  private static MemorySegment memory(INDArray array) {
-    long element = array.dataType().width();
-    return MemorySegment.ofAddress(array.data().pointer().address() + array.offset() * element)
-        .reinterpret(array.length() * element);
+  @Override
+  public void refresh() {
+    throw new UnsupportedOperationException("refresh of the CPU engine");
   }
 }

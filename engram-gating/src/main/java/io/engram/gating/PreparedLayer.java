@@ -34,6 +34,11 @@ final class PreparedLayer {
   /** [outputs], or null. */
   final float[] bias;
 
+  /** [S, W] each. */
+  final float[] keyFactor;
+
+  final float[] queryFactor;
+
   /** [S, W]: key factor * query factor. */
   final float[] normWeight;
 
@@ -59,11 +64,11 @@ final class PreparedLayer {
         weights.projection().dtype() == Dtype.F8_E4M3 ? Dtype.BF16 : weights.projection().dtype();
     checkProjection();
     this.bias = weights.bias().map(t -> floats("bias", t)).orElse(null);
-    float[] key = factors("keyNorm", weights.keyNorm());
-    float[] query = factors("queryNorm", weights.queryNorm());
+    this.keyFactor = factors("keyNorm", weights.keyNorm());
+    this.queryFactor = factors("queryNorm", weights.queryNorm());
     this.normWeight = new float[channels];
     for (int i = 0; i < channels; i++) {
-      normWeight[i] = key[i] * query[i];
+      normWeight[i] = keyFactor[i] * queryFactor[i];
     }
     this.convFactor = weights.convNorm().map(t -> factors("convNorm", t)).orElse(null);
     this.taps = weights.conv().map(t -> transposed(floats("conv", t))).orElse(null);
