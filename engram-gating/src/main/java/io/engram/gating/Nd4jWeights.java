@@ -8,11 +8,11 @@ import io.engram.LayerWeights;
 import io.engram.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.ref.Reference;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.Consumer;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.concurrency.AffinityManager.Location;
 import org.nd4j.linalg.api.memory.MemoryWorkspace;
@@ -127,10 +127,15 @@ public final class Nd4jWeights {
           // The segment must keep the array, which frees the memory once nobody knows it any more.
           MemorySegment owning =
               MemorySegment.ofAddress(memory.address())
-                  .reinterpret(
-                      memory.byteSize(), Arena.ofAuto(), _ -> Reference.reachabilityFence(array));
+                  .reinterpret(memory.byteSize(), Arena.ofAuto(), new Keeper(array));
           return new Tensor(Dtype.F32, array.shape(), owning);
         });
+  }
+
+  /** Cleans up nothing: it is there for what it refers to. */
+  private record Keeper(INDArray array) implements Consumer<MemorySegment> {
+    @Override
+    public void accept(MemorySegment memory) {}
   }
 
   /**
