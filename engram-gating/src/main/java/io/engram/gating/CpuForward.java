@@ -6,6 +6,7 @@ import io.engram.gating.EngramLayer.Output;
 import java.lang.foreign.MemorySegment;
 import java.lang.ref.Reference;
 import java.util.List;
+import java.util.function.Consumer;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.concurrency.AffinityManager.Location;
 import org.nd4j.linalg.api.ndarray.INDArray;
@@ -22,6 +23,40 @@ final class CpuForward implements EngramLayer.Forward {
   @Override
   public void forward(
       INDArray streams, INDArray rows, boolean[] live, List<ConvState> states, Output output) {
+    run(streams, rows, live, output, call -> kernel.forward(call.withStates(states)));
+  }
+
+  @Override
+  public EngramLayer.Tape record(INDArray streams, INDArray rows, boolean[] live, Output output) {
+    GateTape tape = kernel.newTape();
+    run(streams, rows, live, output, call -> kernel.forward(call, tape));
+    return (outGradient, streamsGradient, rowsGradient, weightGradients) -> {
+      INDArray own = HostMemory.contiguous(outGradient);
+      try {
+        kernel.backward(
+            tape,
+            HostMemory.of(own),
+            HostMemory.of(rowsGradient),
+            HostMemory.of(streamsGradient),
+            weightGradients.weights());
+      } finally {
+        Reference.reachabilityFence(own);
+        Reference.reachabilityFence(rowsGradient);
+        Reference.reachabilityFence(streamsGradient);
+      }
+      written(streamsGradient);
+      written(rowsGradient);
+      weightGradients.arrays().values().forEach(CpuForward::written);
+    };
+  }
+
+  @Override
+  public void refresh() {
+    kernel.refresh();
+  }
+
+  private static void run(
+      INDArray streams, INDArray rows, boolean[] live, Output output, Consumer<GateCall> forward) {
     INDArray ownStreams = HostMemory.contiguous(streams);
     INDArray ownRows = HostMemory.contiguous(rows);
     GateCall call =
@@ -32,8 +67,7 @@ final class CpuForward implements EngramLayer.Forward {
                 HostMemory.of(ownRows),
                 HostMemory.of(ownStreams),
                 HostMemory.of(output.streams()))
-            .withGates(HostMemory.of(output.gates()))
-            .withStates(states);
+            .withGates(HostMemory.of(output.gates()));
     if (live != null) {
       byte[] bytes = new byte[live.length];
       for (int i = 0; i < bytes.length; i++) {
@@ -42,23 +76,17 @@ final class CpuForward implements EngramLayer.Forward {
       call = call.withLive(MemorySegment.ofArray(bytes));
     }
     try {
-      kernel.forward(call);
+      forward.accept(call);
     } finally {
       Reference.reachabilityFence(ownStreams);
       Reference.reachabilityFence(ownRows);
       Reference.reachabilityFence(output);
     }
-    Nd4j.getAffinityManager().tagLocation(output.streams(), Location.HOST);
-    Nd4j.getAffinityManager().tagLocation(output.gates(), Location.HOST);
+    written(output.streams());
+    written(output.gates());
   }
 
-  @Override
-  public EngramLayer.Tape record(INDArray streams, INDArray rows, boolean[] live, Output output) {
-    throw new UnsupportedOperationException("backward of the CPU engine");
-  }
-
-  @Override
-  public void refresh() {
-    throw new UnsupportedOperationException("refresh of the CPU engine");
+  private static void written(INDArray array) {
+    Nd4j.getAffinityManager().tagLocation(array, Location.HOST);
   }
 }

@@ -145,7 +145,9 @@ public final class EngramLayer {
      * @param weightGradients of the layer's shape ({@link Nd4jWeights#zeros}): the gradients of the
      *     weights are added to what it holds
      * @return new arrays
-     * @throws IllegalArgumentException if an array has another shape or type
+     * @throws IllegalArgumentException if an array has another shape or type, or outGradient holds
+     *     a NaN or an infinity (the message says where)
+     * @throws IllegalStateException if the weights were read again since
      */
     public Gradients backward(INDArray outGradient, Nd4jWeights weightGradients) {
       if (outGradient.dataType() != DataType.FLOAT) {
@@ -388,7 +390,10 @@ public final class EngramLayer {
    * Reads the weights again, from where {@link #of} read them, after an optimiser changed them.
    * Until then the layer computes with those that it copied. Not while another call is running.
    *
-   * @throws IllegalArgumentException if a weight is a NaN or an infinity
+   * @throws IllegalArgumentException if a weight is a NaN or an infinity; the layer then keeps the
+   *     weights it had
+   * @throws IllegalStateException if the projection is stored in FP8, whose scales belong to its
+   *     numbers
    */
   public void refresh() {
     engine.refresh();

@@ -2,6 +2,7 @@
 package io.engram.gating;
 
 import io.engram.ConvConfig;
+import io.engram.Dtype;
 import io.engram.GateConfig;
 import io.engram.gating.EngramLayer.Output;
 import java.util.List;
@@ -72,6 +73,9 @@ final class Nd4jForward implements EngramLayer.Forward {
   /** FLOAT [1, 1, S * W] for each tap, or empty. */
   private final INDArray[] taps;
 
+  /** How often the weights were read again. */
+  private volatile int version;
+
   Nd4jForward(PreparedLayer layer) {
     this(layer, COMPUTED_AT_ONCE);
   }
@@ -95,7 +99,7 @@ final class Nd4jForward implements EngramLayer.Forward {
         taps[k] = create(DataType.FLOAT, 1, 1, layer.channels);
       }
     }
-    read(layer);
+    read();
   }
 
   private static INDArray create(DataType type, long... shape) {
@@ -104,24 +108,32 @@ final class Nd4jForward implements EngramLayer.Forward {
 
   @Override
   public void refresh() {
-    read(new PreparedLayer(layer.gate, layer.conv, layer.rowWidth, layer.weights));
+    if (layer.weights.projection().dtype() == Dtype.F8_E4M3) {
+      throw new IllegalStateException(
+          "the projection is F8_E4M3, which is not changed in place: make a new layer");
+    }
+    layer.checkSmall();
+    layer.checkProjection();
+    layer.readSmall();
+    read();
+    version = version + 1;
   }
 
-  private void read(PreparedLayer from) {
-    readProjection(from);
+  private void read() {
+    readProjection();
     if (bias != null) {
-      fill(bias, from.bias);
+      fill(bias, layer.bias);
     }
-    fill(keyFactor, from.keyFactor);
-    fill(queryFactor, from.queryFactor);
-    fill(normWeight, from.normWeight);
+    fill(keyFactor, layer.keyFactor);
+    fill(queryFactor, layer.queryFactor);
+    fill(normWeight, layer.normWeight);
     wideNormWeight.assign(normWeight);
     if (convFactor != null) {
-      fill(convFactor, from.convFactor);
+      fill(convFactor, layer.convFactor);
     }
     for (int k = 0; k < taps.length; k++) {
       float[] tap = new float[layer.channels];
-      System.arraycopy(from.taps, k * layer.channels, tap, 0, layer.channels);
+      System.arraycopy(layer.taps, k * layer.channels, tap, 0, layer.channels);
       fill(taps[k], tap);
     }
   }
@@ -134,12 +146,12 @@ final class Nd4jForward implements EngramLayer.Forward {
     return layer.gate.rounding() == GateConfig.Rounding.BF16;
   }
 
-  private void readProjection(PreparedLayer from) {
+  private void readProjection() {
     int atOnce = Math.max(1, LOADED_AT_ONCE / layer.rowWidth);
     for (int row = 0; row < layer.outputs; row += atOnce) {
       int rows = Math.min(atOnce, layer.outputs - row);
       float[] values = new float[rows * layer.rowWidth];
-      from.readProjection(row, rows, new short[values.length], values);
+      layer.readProjection(row, rows, new short[values.length], values);
       projection
           .get(NDArrayIndex.interval(row, row + rows), NDArrayIndex.all())
           .assign(Nd4j.createFromArray(values).reshape(rows, layer.rowWidth));
@@ -459,6 +471,10 @@ final class Nd4jForward implements EngramLayer.Forward {
       }
     }
     return Nd4j.createFromArray(past).reshape(sequences, history, channels);
+  }
+
+  int version() {
+    return version;
   }
 
   INDArray projection() {

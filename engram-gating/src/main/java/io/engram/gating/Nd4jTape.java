@@ -29,6 +29,11 @@ import org.nd4j.linalg.ops.transforms.Transforms;
 final class Nd4jTape implements EngramLayer.Tape {
   private final Nd4jForward forward;
   private final PreparedLayer layer;
+  private final GateFunction function;
+
+  /** Which weights were used: how often they have been read. */
+  private final int version;
+
   private final int count;
   private final int width;
   private final long sequences;
@@ -67,6 +72,8 @@ final class Nd4jTape implements EngramLayer.Tape {
       Nd4jForward forward, PreparedLayer layer, INDArray streams, INDArray rows, boolean[] live) {
     this.forward = forward;
     this.layer = layer;
+    this.function = new GateFunction(layer.gate);
+    this.version = forward.version();
     this.count = layer.gate.streams();
     this.width = layer.gate.width();
     this.sequences = streams.size(0);
@@ -107,6 +114,10 @@ final class Nd4jTape implements EngramLayer.Tape {
   @Override
   public void backward(
       INDArray outGradient, INDArray streamsGradient, INDArray rowsGradient, Nd4jWeights sums) {
+    if (version != forward.version()) {
+      throw new IllegalStateException(
+          "the weights were read again after this forward, which has to be done once more");
+    }
     try (MemoryWorkspace _ = Nd4jForward.workspace()) {
       compute(outGradient, streamsGradient, rowsGradient, sums.arrays());
     }
@@ -118,6 +129,7 @@ final class Nd4jTape implements EngramLayer.Tape {
       INDArray rowsGradient,
       Map<String, INDArray> gradients) {
     INDArray out = outGradient.dup('c').reshape('c', all, count, width);
+    checkFinite(out);
     INDArray keys = keysAndValue.get(all(), NDArrayIndex.interval(0, count), all());
     INDArray value = keysAndValue.get(all(), NDArrayIndex.interval(count, count + 1), all());
     INDArray memory = layer.conv.isPresent() ? throughConvolution(out, value, gradients) : out;
@@ -131,7 +143,7 @@ final class Nd4jTape implements EngramLayer.Tape {
         double key = inverseRms(norms[i / count * (count + 1) + i % count], layer.gate.normEps());
         double query = inverseRms(queryNorms[i], layer.gate.normEps());
         double dot = dots[i] * key * query / root;
-        double gradient = gateGradients[i] * slope(gates[i], (float) dot);
+        double gradient = gateGradients[i] * function.slope((float) dot);
         cross[i] = (float) (gradient * key * query / root);
         keyScales[i] = (float) (gradient * dot * key * key / width);
         queryScales[i] = (float) (gradient * dot * query * query / width);
@@ -156,6 +168,28 @@ final class Nd4jTape implements EngramLayer.Tape {
     gradients.get(Nd4jWeights.KEY_NORM).addi(normWeight.mul(forward.queryFactor()));
     gradients.get(Nd4jWeights.QUERY_NORM).addi(normWeight.mul(forward.keyFactor()));
     throughProjection(projected.reshape('c', all, layer.outputs), rowsGradient, gradients);
+  }
+
+  private void checkFinite(INDArray out) {
+    if (Double.isFinite(out.sumNumber().doubleValue())) {
+      return;
+    }
+    // Finite numbers may have a sum that is not.
+    float[] values = out.data().asFloat();
+    for (int i = 0; i < values.length; i++) {
+      if (!Float.isFinite(values[i])) {
+        int token = i / layer.channels;
+        throw new IllegalArgumentException(
+            "outGradient holds "
+                + values[i]
+                + " at sequence "
+                + token / tokens
+                + ", token "
+                + token % tokens
+                + ", stream "
+                + i % layer.channels / width);
+      }
+    }
   }
 
   private void throughProjection(
@@ -225,16 +259,6 @@ final class Nd4jTape implements EngramLayer.Tape {
 
   private double inverseRms(double norm, double eps) {
     return 1 / Math.sqrt(norm * norm / width + eps);
-  }
-
-  /** The gate's derivative by the dot product; below the least root it does not move. */
-  private double slope(float gate, float dot) {
-    double sigmoid = (double) gate * (1 - (double) gate);
-    return switch (layer.gate.shape()) {
-      case PLAIN -> sigmoid;
-      case SIGNED_SQRT ->
-          Math.abs(dot) < GateFunction.SMALLEST ? 0 : sigmoid / (2 * Math.sqrt(Math.abs(dot)));
-    };
   }
 
   private INDArray perGate(float[] values) {
