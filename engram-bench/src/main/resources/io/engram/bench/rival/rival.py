@@ -199,6 +199,40 @@ class Embedding(Torch):
         return super().result()
 
 
+class SparseAdam(Torch):
+    """torch.optim.SparseAdam on a table of float32, batch after batch of the given ids."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        import numpy as np
+
+        torch = self.torch
+        rows, width = self.number("rows"), self.number("width")
+        self.table = torch.nn.Parameter(torch.empty((rows, width), dtype=torch.float32).zero_())
+        self.optimizer = torch.optim.SparseAdam([self.table], lr=float(options["rate"]))
+        ids = torch.from_numpy(self.array("ids", np.int64))
+        self.batches = ids.split(self.number("batch"))
+        self.values = self.tensor("values", -1, width)
+        self.next = 0
+
+    def step(self, batch, values):
+        self.table.grad = self.torch.sparse_coo_tensor(
+            batch.unsqueeze(0), values, self.table.shape, check_invariants=False
+        )
+        self.optimizer.step()
+
+    def once(self):
+        batch = self.batches[self.next]
+        self.next = (self.next + 1) % len(self.batches)
+        self.step(batch, self.values)
+
+    def result(self):
+        """The rows of the first batch after two steps."""
+        self.step(self.batches[0], self.values)
+        self.step(self.batches[0], self.values * -0.5)
+        return self.table.detach()[self.batches[0]].numpy().tobytes()
+
+
 class Layer(Torch):
     """The gate and the convolution of docs/variants.md, section 4, with weights in dtype."""
 
@@ -269,6 +303,7 @@ CASES = {
     "compress": Compress,
     "embedding": Embedding,
     "layer": Layer,
+    "sparse-adam": SparseAdam,
 }
 
 

@@ -53,6 +53,7 @@ class BenchmarksTest {
           entry(
               "LayerBenchmark", Map.of("tokens", strings("3"), "weights", strings("F32", "BF16"))),
           entry("GateBenchmark", Map.of("tokens", strings("3"))),
+          entry("TableStepBenchmark", Map.of("rows", strings("40000"), "headDim", strings("8"))),
           entry("DecodeStepBenchmark", Map.of("slotsPerHead", strings("1000"))),
           entry(
               "PrefetchBenchmark",
