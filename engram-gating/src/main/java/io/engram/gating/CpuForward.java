@@ -8,9 +8,7 @@ import java.lang.ref.Reference;
 import java.util.List;
 import java.util.function.Consumer;
 import org.nd4j.linalg.api.buffer.DataType;
-import org.nd4j.linalg.api.concurrency.AffinityManager.Location;
 import org.nd4j.linalg.api.ndarray.INDArray;
-import org.nd4j.linalg.factory.Nd4j;
 
 /** {@link GateKernel} on the host memory of ND4J arrays. */
 final class CpuForward implements EngramLayer.Forward {
@@ -44,9 +42,9 @@ final class CpuForward implements EngramLayer.Forward {
         Reference.reachabilityFence(rowsGradient);
         Reference.reachabilityFence(streamsGradient);
       }
-      written(streamsGradient);
-      written(rowsGradient);
-      weightGradients.arrays().values().forEach(CpuForward::written);
+      HostMemory.written(streamsGradient);
+      HostMemory.written(rowsGradient);
+      weightGradients.arrays().values().forEach(HostMemory::written);
     };
   }
 
@@ -82,11 +80,7 @@ final class CpuForward implements EngramLayer.Forward {
       Reference.reachabilityFence(ownRows);
       Reference.reachabilityFence(output);
     }
-    written(output.streams());
-    written(output.gates());
-  }
-
-  private static void written(INDArray array) {
-    Nd4j.getAffinityManager().tagLocation(array, Location.HOST);
+    HostMemory.written(output.streams());
+    HostMemory.written(output.gates());
   }
 }

@@ -12,9 +12,7 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
-import java.util.function.Consumer;
 import org.nd4j.linalg.api.buffer.DataType;
-import org.nd4j.linalg.api.concurrency.AffinityManager.Location;
 import org.nd4j.linalg.api.memory.MemoryWorkspace;
 import org.nd4j.linalg.api.ndarray.INDArray;
 import org.nd4j.linalg.factory.Nd4j;
@@ -41,7 +39,7 @@ public final class Nd4jWeights {
   private final Map<String, INDArray> arrays;
   private final LayerWeights weights;
 
-  private Nd4jWeights(Map<String, INDArray> arrays) {
+  Nd4jWeights(Map<String, INDArray> arrays) {
     this.arrays = Collections.unmodifiableMap(arrays);
     this.weights =
         new LayerWeights(
@@ -110,7 +108,7 @@ public final class Nd4jWeights {
       Memory.read(GateLoops.CHOSEN, tensor.data(), tensor.dtype(), from, shorts, part, count);
       MemorySegment.copy(part, 0, memory, Memory.FLOAT, from * Float.BYTES, count);
     }
-    Nd4j.getAffinityManager().tagLocation(array, Location.HOST);
+    HostMemory.written(array);
     return array;
   }
 
@@ -121,21 +119,7 @@ public final class Nd4jWeights {
   }
 
   private Optional<Tensor> tensor(String name) {
-    return Optional.ofNullable(arrays.get(name))
-        .map(array -> {
-          MemorySegment memory = HostMemory.of(array);
-          // The segment must keep the array, which frees the memory once nobody knows it any more.
-          MemorySegment owning =
-              MemorySegment.ofAddress(memory.address())
-                  .reinterpret(memory.byteSize(), Arena.ofAuto(), new Keeper(array));
-          return new Tensor(Dtype.F32, array.shape(), owning);
-        });
-  }
-
-  /** Cleans up nothing: it is there for what it refers to. */
-  private record Keeper(INDArray array) implements Consumer<MemorySegment> {
-    @Override
-    public void accept(MemorySegment memory) {}
+    return Optional.ofNullable(arrays.get(name)).map(HostMemory::tensor);
   }
 
   /**
