@@ -134,6 +134,28 @@ public final class Nd4jWeights {
     return new Nd4jWeights(zeros);
   }
 
+  /**
+   * Puts the values into other weights: those of a memory, before it is saved.
+   *
+   * @param target weights of the same shapes, all F32, in memory that can be written
+   * @throws IllegalArgumentException naming the tensor that is missing, or of another shape or type
+   */
+  public void copyTo(LayerWeights target) {
+    Map<String, Tensor> from = tensors(weights(), Arena.ofAuto());
+    Map<String, Tensor> to = tensors(target, Arena.ofAuto());
+    if (!from.keySet().equals(to.keySet())) {
+      throw new IllegalArgumentException(
+          "the target has " + to.keySet() + ", expected " + from.keySet());
+    }
+    from.forEach((name, tensor) -> {
+      if (to.get(name).dtype() != Dtype.F32 || !to.get(name).hasShape(tensor.shape())) {
+        throw new IllegalArgumentException(
+            name + " is " + to.get(name) + " in the target, expected " + tensor);
+      }
+    });
+    from.forEach((name, tensor) -> to.get(name).data().copyFrom(tensor.data()));
+  }
+
   /** Sets all values to zero, for the next batch of gradients. */
   public void clear() {
     arrays.values().forEach(array -> array.assign(0));
