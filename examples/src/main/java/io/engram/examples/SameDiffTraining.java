@@ -54,14 +54,16 @@ public final class SameDiffTraining {
         TableOptimizer table =
             TableOptimizer.adam(memory.table(1), AdamOptions.DEFAULT.learningRate(5 * 4e-3))) {
       SameDiff graph = SameDiff.create();
-      SDVariable ids = graph.placeHolder("tokens", DataType.INT32, -1, -1);
+      SDVariable ids = graph.placeHolder("tokens", DataType.INT32, -1);
       SDVariable next = graph.placeHolder("labels", DataType.INT32, -1);
       SDVariable rows = graph.placeHolder("rows", DataType.FLOAT, -1, -1, config.rowWidth());
       Nd4j.getRandom().setSeed(1);
       SDVariable embedding = graph.var("embedding", Nd4j.randn(DataType.FLOAT, VOCABULARY, width));
       SDVariable head = graph.var("head", Nd4j.randn(DataType.FLOAT, width, VOCABULARY).muli(0.2));
-      SDVariable hidden = graph.gather(embedding, ids, 0);
-      SDVariable streams = graph.stack(2, hidden, hidden);
+      // Not gather: its gradient is a loop over the tokens in this version of SameDiff.
+      SDVariable chosen = graph.oneHot(ids, VOCABULARY, -1, 1, 0, DataType.FLOAT);
+      SDVariable hidden = graph.mmul(chosen, embedding);
+      SDVariable streams = graph.reshape(graph.stack(1, hidden, hidden), -1, TOKENS, 2, width);
       EngramGraph engram =
           EngramGraph.add(
               graph,
@@ -82,7 +84,7 @@ public final class SameDiffTraining {
         double loss =
             trainer.step(
                 Map.of(
-                    "tokens", Nd4j.createFromArray(new int[][] {tokens}),
+                    "tokens", Nd4j.createFromArray(tokens),
                     "labels", Nd4j.createFromArray(labels),
                     "rows",
                         Nd4j.createFromArray(memory.table(1).gather(rowIds))
