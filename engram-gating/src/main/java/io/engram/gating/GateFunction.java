@@ -12,7 +12,7 @@ import io.engram.GateConfig;
  * code holds it in float32.
  */
 final class GateFunction {
-  private static final float SMALLEST = 1e-6f;
+  static final float SMALLEST = 1e-6f;
 
   private final GateConfig config;
   private final double rootOfWidth;

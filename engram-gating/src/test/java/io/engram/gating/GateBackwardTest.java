@@ -262,7 +262,7 @@ class GateBackwardTest {
         g.residual());
   }
 
-  private static Optional<ConvConfig> convOf(GateConfig gate) {
+  static Optional<ConvConfig> convOf(GateConfig gate) {
     return gate.shape() == Shape.SIGNED_SQRT && gate.residual() == Residual.IN_PLACE
         ? Optional.empty()
         : Optional.of(new ConvConfig(3, 2, 1e-2f));
