@@ -48,7 +48,8 @@ public final class Checkpoint implements AutoCloseable {
    * Opens a checkpoint: reads its configuration and headers, and nothing else. It is not checked
    * yet; see {@link #check}.
    *
-   * @param directory the checkpoint's directory
+   * @param directory the checkpoint's directory, or that of a training run, whose last save is
+   *     opened
    * @return the checkpoint
    * @throws EngramFormatException if the configuration is of no known layout or says what cannot
    *     be, or a header is broken
@@ -57,6 +58,10 @@ public final class Checkpoint implements AutoCloseable {
     if (!Files.isDirectory(directory)) {
       throw new EngramFormatException(directory, "is not a directory");
     }
+    return openHere(NumberedSaves.last(directory).orElse(directory));
+  }
+
+  private static Checkpoint openHere(Path directory) {
     Path file = directory.resolve("config.json");
     if (!Files.isRegularFile(file)) {
       throw new EngramFormatException(file, "is missing, so this is no checkpoint directory");
@@ -86,10 +91,14 @@ public final class Checkpoint implements AutoCloseable {
     if (root.has("layer_ids") && root.has("max_ngram_size")) {
       return new ModuleKeys(root, tensors);
     }
+    if (root.has(MemoryDescriptor.KEY)) {
+      return new DescriptorKeys(root, tensors);
+    }
     throw new EngramFormatException(
         root.file(),
         "describes no memory: it has none of engram_layer_ids, ple_layer_ids (alone or in"
-            + " text_config), or layer_ids with max_ngram_size");
+            + " text_config), layer_ids with max_ngram_size, or "
+            + MemoryDescriptor.KEY);
   }
 
   /**

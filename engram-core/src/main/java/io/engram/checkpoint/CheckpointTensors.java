@@ -167,7 +167,7 @@ public final class CheckpointTensors {
    * Whether the name stays in its directory on every platform. A file of that name may be a link to
    * anywhere, as in the cache of the hub: whoever can place links needs no index to lead astray.
    */
-  private static boolean isFileName(String name) {
+  static boolean isFileName(String name) {
     if (name.isEmpty()
         || name.equals(".")
         || name.equals("..")

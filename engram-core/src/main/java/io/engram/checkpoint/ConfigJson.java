@@ -13,6 +13,7 @@ import java.math.BigDecimal;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 
@@ -95,6 +96,14 @@ final class ConfigJson {
     return element.getAsFloat();
   }
 
+  double real64(String key) {
+    JsonElement element = required(key);
+    if (!(element instanceof JsonPrimitive p) || !p.isNumber()) {
+      throw wrong(key, "a number", element);
+    }
+    return element.getAsDouble();
+  }
+
   float real(String key, float absent) {
     return has(key) ? real(key) : absent;
   }
@@ -105,6 +114,78 @@ final class ConfigJson {
       throw wrong(key, "a string", element);
     }
     return element.getAsString();
+  }
+
+  boolean bool(String key) {
+    JsonElement element = required(key);
+    if (!(element instanceof JsonPrimitive p) || !p.isBoolean()) {
+      throw wrong(key, "true or false", element);
+    }
+    return element.getAsBoolean();
+  }
+
+  /** A constant of an enum, by its name. */
+  <E extends Enum<E>> E constant(String key, Class<E> type) {
+    String name = string(key);
+    for (E constant : type.getEnumConstants()) {
+      if (constant.name().equals(name)) {
+        return constant;
+      }
+    }
+    throw problem(
+        key,
+        "is "
+            + Names.quote(name)
+            + ", expected one of "
+            + Arrays.toString(type.getEnumConstants()));
+  }
+
+  /** A 64-bit integer that is written as a string. */
+  long decimal64(String key) {
+    return toDecimal(key, required(key));
+  }
+
+  List<Long> decimals64(String key) {
+    List<Long> values = new ArrayList<>();
+    for (JsonElement element : array(key)) {
+      values.add(toDecimal(key, element));
+    }
+    return values;
+  }
+
+  private long toDecimal(String key, JsonElement element) {
+    if (element instanceof JsonPrimitive p && p.isString()) {
+      try {
+        return Long.parseLong(p.getAsString());
+      } catch (NumberFormatException _) {
+        // Said below.
+      }
+    }
+    throw wrong(key, "a 64-bit integer in decimal digits, as a string", element);
+  }
+
+  List<ConfigJson> objects(String key) {
+    List<ConfigJson> values = new ArrayList<>();
+    JsonArray array = array(key);
+    for (int i = 0; i < array.size(); i++) {
+      if (!array.get(i).isJsonObject()) {
+        throw wrong(key, "a list of objects", array.get(i));
+      }
+      values.add(
+          new ConfigJson(file, prefix + key + "[" + i + "].", array.get(i).getAsJsonObject()));
+    }
+    return values;
+  }
+
+  List<String> strings(String key) {
+    List<String> values = new ArrayList<>();
+    for (JsonElement element : array(key)) {
+      if (!(element instanceof JsonPrimitive p) || !p.isString()) {
+        throw wrong(key, "a list of strings", element);
+      }
+      values.add(element.getAsString());
+    }
+    return values;
   }
 
   List<Integer> integers(String key) {
@@ -135,7 +216,7 @@ final class ConfigJson {
   private JsonArray array(String key) {
     JsonElement element = required(key);
     if (!element.isJsonArray()) {
-      throw wrong(key, "a list of integers", element);
+      throw wrong(key, "a list", element);
     }
     return element.getAsJsonArray();
   }
