@@ -283,6 +283,15 @@ public final class RamRowStore implements RowStore {
     return List.of(shards);
   }
 
+  /**
+   * The memory itself in one piece: row r lies at r * {@link #rowBytes}.
+   *
+   * @return all rows, writable, valid until this store is closed
+   */
+  public MemorySegment whole() {
+    return rows;
+  }
+
   @Override
   public void read(long[] rowIds, int from, int count, MemorySegment out, long outOffset) {
     checkOpen();
