@@ -9,6 +9,7 @@ record Architecture(
     Parameter embedding,
     List<HalfBlock.Weights> attention,
     List<HalfBlock.Weights> feedForward,
+    List<MemoryLayer.Weights> memory,
     Parameter norm) {
 
   private static final double EMBEDDING_DEVIATION = 0.02;
@@ -24,7 +25,12 @@ record Architecture(
       attention.add(HalfBlock.Weights.attention(parameters, config, layer));
       feedForward.add(HalfBlock.Weights.feedForward(parameters, config, layer));
     }
+    List<MemoryLayer.Weights> memory =
+        config.memory().stream()
+            .flatMap(m ->
+                m.layerIds().stream().map(layer -> MemoryLayer.Weights.add(parameters, m, layer)))
+            .toList();
     Parameter norm = parameters.add(RmsNorm.parameter("norm", config.width()));
-    return new Architecture(embedding, attention, feedForward, norm);
+    return new Architecture(embedding, attention, feedForward, memory, norm);
   }
 }

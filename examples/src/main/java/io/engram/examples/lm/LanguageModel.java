@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.examples.lm;
 
+import io.engram.EngramMemory;
 import io.engram.hash.kernel.Workers;
 import io.engram.vocab.TokenMap;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 
 /**
  * A decoder-only transformer with a conditional memory, small enough to be trained on two cores.
@@ -27,15 +29,24 @@ public final class LanguageModel implements AutoCloseable {
   private final Parameters parameters = new Parameters();
   private final Architecture architecture;
   private final DenseOptimizer optimizer;
+  private final Optional<EngramMemory> memory;
+  private final List<MemoryLayer> memoryLayers;
   private final Replica[] replicas;
   private final Workers workers;
   private long steps;
+  private boolean memoryOff;
 
-  private LanguageModel(ModelConfig config, long seed, Recipe recipe) {
+  private LanguageModel(ModelConfig config, TokenMap tokenMap, long seed, Recipe recipe) {
     this.config = config;
     this.recipe = recipe;
     architecture = Architecture.add(parameters, config);
     parameters.allocate(seed);
+    memory = config.memory().map(m -> EngramMemory.create(m, tokenMap, seed));
+    memoryLayers =
+        architecture.memory().stream()
+            .map(weights -> new MemoryLayer(memory.orElseThrow(), weights, parameters, seed))
+            .toList();
+    parameters.changed();
     optimizer = new DenseOptimizer(parameters, recipe);
     replicas = new Replica[recipe.shards()];
     workers = new Workers(recipe.shards());
@@ -67,7 +78,7 @@ public final class LanguageModel implements AutoCloseable {
    */
   public static LanguageModel create(
       ModelConfig config, TokenMap tokenMap, long seed, Recipe recipe) {
-    return new LanguageModel(config, seed, recipe);
+    return new LanguageModel(config, tokenMap, seed, recipe);
   }
 
   /**
@@ -106,9 +117,34 @@ public final class LanguageModel implements AutoCloseable {
       throw new IllegalArgumentException(
           "learningRate is " + learningRate + ", expected a positive number");
     }
+    Gradient of = gradient(tokens);
+    float[] gradient = replicas[0].gradient();
+    if (of.norm > recipe.clip()) {
+      float factor = (float) (recipe.clip() / of.norm);
+      Loops.scale(gradient, 0, gradient.length, factor);
+      memoryLayers.forEach(layer -> layer.gradients().scale(factor));
+    }
+    optimizer.step(gradient, learningRate, steps);
+    balance();
+    for (MemoryLayer layer : memoryLayers) {
+      layer.changed(parameters);
+      layer.optimizer().learningRate(recipe.tableRate() * learningRate);
+      layer.optimizer().step(layer.gradients());
+    }
+    steps++;
+    return of.loss;
+  }
+
+  /** What a gradient says as a whole. */
+  private record Gradient(double loss, double norm) {}
+
+  /**
+   * The gradient of the mean loss of a batch: of the dense parameters with the first replica, of
+   * rows with the layers. All of it is finite, or it is refused.
+   */
+  private Gradient gradient(int[][] tokens) {
     long count = (long) tokens.length * (tokens[0].length - 1);
-    int shards =
-        forShards(tokens.length, (replica, from, to) -> replica.train(tokens, from, to, count));
+    int shards = shardGradients(tokens, count);
     double loss = 0;
     float[] gradient = replicas[0].gradient();
     for (int i = 0; i < shards; i++) {
@@ -120,13 +156,30 @@ public final class LanguageModel implements AutoCloseable {
       }
     }
     double norm = norm(gradient, loss / count);
-    if (norm > recipe.clip()) {
-      Loops.scale(gradient, 0, gradient.length, (float) (recipe.clip() / norm));
+    for (MemoryLayer layer : memoryLayers) {
+      layer.gradients().clear();
     }
-    optimizer.step(gradient, learningRate, steps);
-    balance(shards);
-    steps++;
-    return loss / count;
+    for (int i = 0; i < shards; i++) {
+      replicas[i].collectRows();
+    }
+    for (MemoryLayer layer : memoryLayers) {
+      if (!Double.isFinite(layer.gradients().norm())) {
+        throw refused(
+            "the gradient of the table of layer " + layer.layer() + " is not finite", loss / count);
+      }
+    }
+    return new Gradient(loss / count, norm);
+  }
+
+  /** Losses and gradients of all shards, of which there are as many as returned. */
+  private int shardGradients(int[][] tokens, long count) {
+    try {
+      return forShards(
+          tokens.length, (replica, from, to) -> replica.train(tokens, from, to, count));
+    } catch (IllegalArgumentException e) {
+      // The batch has been checked: what a layer of memory refuses is a number that is not finite.
+      throw (ArithmeticException) refused(e.getMessage(), Double.NaN).initCause(e);
+    }
   }
 
   @FunctionalInterface
@@ -153,13 +206,22 @@ public final class LanguageModel implements AutoCloseable {
 
   private Replica replica(int i) {
     if (replicas[i] == null) {
-      replicas[i] = new Replica(config, architecture, parameters.values());
+      replicas[i] = new Replica(config, architecture, memoryLayers, parameters.values());
+      replicas[i].memoryOff(memoryOff);
     }
     return replicas[i];
   }
 
   /** The norm of a gradient, all of whose values are finite. */
   private double norm(float[] gradient, double loss) {
+    if (!Double.isFinite(loss)) {
+      throw refused(
+          parameters
+              .firstNotFinite()
+              .map(name -> "the parameter " + name + " is not finite")
+              .orElse("the loss is not finite"),
+          loss);
+    }
     double square = 0;
     for (int i = 0; i < gradient.length; i++) {
       square += (double) gradient[i] * gradient[i];
@@ -175,9 +237,6 @@ public final class LanguageModel implements AutoCloseable {
         }
       }
     }
-    if (!Double.isFinite(loss)) {
-      throw refused("the loss is not finite", loss);
-    }
     return Math.sqrt(square);
   }
 
@@ -189,14 +248,16 @@ public final class LanguageModel implements AutoCloseable {
   }
 
   /** Moves the bias of each expert towards the mean load. */
-  private void balance(int shards) {
+  private void balance() {
     int experts = config.feedForward().experts();
     if (experts == 0) {
       return;
     }
     long[][] loads = new long[config.layers()][experts];
-    for (int i = 0; i < shards; i++) {
-      replicas[i].takeLoads(loads);
+    for (Replica replica : replicas) {
+      if (replica != null) {
+        replica.takeLoads(loads);
+      }
     }
     for (int layer = 0; layer < config.layers(); layer++) {
       long sum = Arrays.stream(loads[layer]).sum();
@@ -259,7 +320,8 @@ public final class LanguageModel implements AutoCloseable {
     check(new int[][] {tokens}, 0);
     float[][][] hidden = replicas[0].hidden(tokens);
     forgetLoads();
-    return new Trace(hidden, List.of(), List.of());
+    List<Integer> layers = memoryLayers.stream().map(MemoryLayer::layer).sorted().toList();
+    return new Trace(hidden, layers, layers.stream().map(replicas[0]::gates).toList());
   }
 
   /**
@@ -322,7 +384,7 @@ public final class LanguageModel implements AutoCloseable {
    * @return values that are trained
    */
   public long parameters() {
-    return denseParameters();
+    return denseParameters() + memoryLayers.stream().mapToLong(MemoryLayer::tableParameters).sum();
   }
 
   /**
@@ -343,7 +405,8 @@ public final class LanguageModel implements AutoCloseable {
   public long activeParameters() {
     FeedForward part = config.feedForward();
     long idle = part.parameters(config.width()) - part.activeParameters(config.width());
-    return denseParameters() - config.layers() * idle;
+    long rows = config.memory().map(m -> (long) m.layerIds().size() * m.rowWidth()).orElse(0L);
+    return denseParameters() - config.layers() * idle + rows;
   }
 
   /** The flat parameters, for tests. */
@@ -351,11 +414,50 @@ public final class LanguageModel implements AutoCloseable {
     return parameters;
   }
 
-  /** The gradient of the last step, before it was clipped only if its norm was small; for tests. */
-  float[] lastGradient() {
+  /** The layers that have a memory, for tests. */
+  List<MemoryLayer> memoryLayers() {
+    return memoryLayers;
+  }
+
+  /** Flat gradient of a batch's mean loss, for tests; that of the rows is with the layers. */
+  float[] gradientOf(int[][] tokens) {
+    gradient(tokens);
     return replicas[0].gradient();
   }
 
+  /** Takes over changed values, for tests. */
+  void parametersChanged() {
+    parameters.changed();
+    memoryLayers.forEach(layer -> layer.changed(parameters));
+  }
+
+  /**
+   * Leaves the memory out of all that follows, as if its gates were 0, or lets it in again.
+   *
+   * @param off whether it is left out
+   */
+  public void memoryOff(boolean off) {
+    memoryOff = off;
+    for (Replica replica : replicas) {
+      if (replica != null) {
+        replica.memoryOff(off);
+      }
+    }
+  }
+
+  /**
+   * The memory, with what it has learned so far: tables and dense weights.
+   *
+   * @return the model's own, to be read; open until the model is closed
+   * @throws IllegalStateException if the model has none
+   */
+  public EngramMemory memory() {
+    return memory.orElseThrow(() -> new IllegalStateException("this model has no memory"));
+  }
+
   @Override
-  public void close() {}
+  public void close() {
+    memoryLayers.forEach(MemoryLayer::close);
+    memory.ifPresent(EngramMemory::close);
+  }
 }

@@ -5,6 +5,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.random.RandomGenerator;
 import java.util.random.RandomGeneratorFactory;
 import org.nd4j.linalg.api.buffer.DataType;
@@ -102,6 +103,17 @@ final class Parameters {
   MemorySegment memory(Parameter parameter) {
     return memory.asSlice(
         (long) parameter.offset() * Float.BYTES, (long) parameter.size() * Float.BYTES);
+  }
+
+  /** Name and element of the first value that is not finite. */
+  Optional<String> firstNotFinite() {
+    for (int i = 0; i < values.length; i++) {
+      if (!Float.isFinite(values[i])) {
+        Parameter parameter = at(i);
+        return Optional.of(parameter.name() + " at element " + (i - parameter.offset()));
+      }
+    }
+    return Optional.empty();
   }
 
   /** Copies the array to the heap. */

@@ -16,9 +16,16 @@ final class Replica {
   private final float[] values;
   private final float[] gradient;
   private final List<HalfBlock> halves = new ArrayList<>();
+
+  /** By layer; null where there is none. */
+  private final MemoryPart[] memories;
+
+  private boolean memoryOff;
   private final RmsNorm norm;
   private final Head head;
 
+  private int[][] batch = {};
+  private int first;
   private int sequences;
   private int length;
   private int[] inputs = {};
@@ -28,6 +35,9 @@ final class Replica {
   /** The streams before each half block, and after the last one. */
   private final float[][] states;
 
+  /** The streams before the memory of each layer that has one. */
+  private final float[][] untouched;
+
   private float[] readOut = {};
   private float[] normed = {};
   private float[] dStreams = {};
@@ -35,7 +45,11 @@ final class Replica {
   private final float[] row;
   private final float[] other;
 
-  Replica(ModelConfig config, Architecture architecture, float[] values) {
+  Replica(
+      ModelConfig config,
+      Architecture architecture,
+      List<MemoryLayer> memoryLayers,
+      float[] values) {
     this.config = config;
     this.architecture = architecture;
     this.values = values;
@@ -48,9 +62,14 @@ final class Replica {
         halves.add(new HalfBlock(config, half, rotary, scratch, values, gradient));
       }
     }
+    memories = new MemoryPart[config.layers()];
+    for (MemoryLayer layer : memoryLayers) {
+      memories[layer.layer()] = new MemoryPart(layer, gradient);
+    }
     norm = new RmsNorm(architecture.norm(), values, gradient);
     head = new Head(config, architecture.embedding(), values, gradient);
     states = new float[halves.size() + 1][0];
+    untouched = new float[config.layers()][0];
     row = new float[config.width()];
     other = new float[config.width()];
   }
@@ -63,6 +82,11 @@ final class Replica {
   /** Losses of the last shard, [sequences * length]. */
   double[] losses() {
     return losses;
+  }
+
+  /** Whether the memory is left out, in all that follows. */
+  void memoryOff(boolean off) {
+    memoryOff = off;
   }
 
   int tokens() {
@@ -79,13 +103,35 @@ final class Replica {
     }
   }
 
-  /** Losses and gradient of some sequences of a batch, whose tokens are {@code batchTokens}. */
+  /**
+   * Losses and gradient of some sequences of a batch, whose tokens are {@code batchTokens}. Where a
+   * loss is not finite, there is no gradient.
+   */
   void train(int[][] batch, int from, int to, long batchTokens) {
     Arrays.fill(gradient, 0);
     load(batch, from, to, true);
     forward();
     head.train(normed, tokens(), targets, 1f / batchTokens, losses);
+    for (int t = 0; t < tokens(); t++) {
+      if (!Double.isFinite(losses[t])) {
+        return;
+      }
+    }
     backward();
+  }
+
+  /** Hands the gradients of the rows of the last {@link #train} to the tables. */
+  void collectRows() {
+    for (MemoryPart memory : memories) {
+      if (memory != null && !memoryOff) {
+        memory.collect();
+      }
+    }
+  }
+
+  /** The gates of one layer over the last sequence. */
+  float[][] gates(int layer) {
+    return memoryOff ? new float[length][config.streams()] : memories[layer].gates();
   }
 
   /** Losses of some sequences. */
@@ -108,7 +154,8 @@ final class Replica {
     forward();
     float[][][] hidden = new float[config.layers() + 1][length][config.width()];
     for (int layer = 0; layer <= config.layers(); layer++) {
-      readOut(states[2 * layer]);
+      boolean memory = layer < config.layers() && memories[layer] != null && !memoryOff;
+      readOut(memory ? untouched[layer] : states[2 * layer]);
       for (int t = 0; t < length; t++) {
         System.arraycopy(readOut, t * config.width(), hidden[layer][t], 0, config.width());
       }
@@ -129,6 +176,8 @@ final class Replica {
   }
 
   private void load(int[][] batch, int from, int to, boolean withTargets) {
+    this.batch = batch;
+    first = from;
     sequences = to - from;
     length = batch[from].length - (withTargets ? 1 : 0);
     if (inputs.length < tokens()) {
@@ -148,14 +197,32 @@ final class Replica {
     int tokens = tokens();
     for (int i = 0; i < states.length; i++) {
       states[i] = Loops.atLeast(states[i], tokens, config.channels());
+      if (hasMemory(i)) {
+        untouched[i / 2] = Loops.atLeast(untouched[i / 2], tokens, config.channels());
+      }
     }
     normed = Loops.atLeast(normed, tokens, config.width());
-    embed();
+    embed(before(0));
     for (int i = 0; i < halves.size(); i++) {
-      halves.get(i).forward(states[i], sequences, length, states[i + 1]);
+      if (hasMemory(i)) {
+        memories[i / 2].forward(
+            batch, first, sequences, length, new MemoryPart.Streams(before(i), states[i]));
+      }
+      float[] after = i + 1 < halves.size() ? before(i + 1) : states[i + 1];
+      halves.get(i).forward(states[i], sequences, length, after);
     }
     readOut(states[halves.size()]);
     norm.forward(readOut, tokens, normed);
+  }
+
+  /** Whether a memory stands before a half block. */
+  private boolean hasMemory(int half) {
+    return half < halves.size() && half % 2 == 0 && memories[half / 2] != null && !memoryOff;
+  }
+
+  /** Where the streams go that come to a half block and to the memory before it. */
+  private float[] before(int half) {
+    return hasMemory(half) ? untouched[half / 2] : states[half];
   }
 
   private void backward() {
@@ -165,21 +232,29 @@ final class Replica {
     norm.backward(normed, tokens);
     readOutBackward();
     for (int i = halves.size() - 1; i >= 0; i--) {
-      float[] after = dStreams;
-      dStreams = dNext;
-      dNext = after;
+      swap();
       halves.get(i).backward(dNext, tokens, dStreams);
+      if (hasMemory(i)) {
+        swap();
+        memories[i / 2].backward(new MemoryPart.Streams(dStreams, dNext));
+      }
     }
     embedBackward();
   }
 
+  private void swap() {
+    float[] after = dStreams;
+    dStreams = dNext;
+    dNext = after;
+  }
+
   /** Each stream begins as the token's embedding. */
-  private void embed() {
+  private void embed(float[] streams) {
     int width = config.width();
     for (int t = 0; t < tokens(); t++) {
       int from = architecture.embedding().offset() + inputs[t] * width;
       for (int s = 0; s < config.streams(); s++) {
-        System.arraycopy(values, from, states[0], (t * config.streams() + s) * width, width);
+        System.arraycopy(values, from, streams, (t * config.streams() + s) * width, width);
       }
     }
   }
