@@ -26,7 +26,7 @@ class SmallVocabularyTest {
   private static final String TEXT =
       "the cat and the dog and the cat sat on the mat; Horses were tamed, horses were not.";
 
-  private final SmallVocabulary vocabulary = SmallVocabulary.choose(List.of(TEXT), 6);
+  private final SmallVocabulary vocabulary = SmallVocabulary.choose(List.of(TEXT), 8);
 
   @Test
   void everyTextComesBack() {
@@ -52,9 +52,9 @@ class SmallVocabularyTest {
     for (int id : ids) {
       counts[id]++;
     }
-    assertEquals(256 + 6, vocabulary.size());
+    assertEquals(256 + 8, vocabulary.size());
     int before = Integer.MAX_VALUE;
-    for (int id = 256; id < vocabulary.size(); id++) {
+    for (int id = 256; id < 256 + 6; id++) {
       byte[] bytes = vocabulary.bytes(id);
       int count = 0;
       for (int largeId : ids) {
@@ -64,6 +64,9 @@ class SmallVocabularyTest {
       before = count;
     }
     assertEquals(" the", vocabulary.decode(256));
+    // The first merges that are not among them already.
+    assertEquals(large.text(256), vocabulary.decode(262));
+    assertEquals(large.text(257), vocabulary.decode(263));
   }
 
   @Test
