@@ -12,6 +12,7 @@ import io.engram.checkpoint.StagedDirectory;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -90,6 +91,7 @@ public final class TrainingCheckpoint {
     }
     try (StagedDirectory staged = NumberedSaves.begin(directory)) {
       try {
+        checkSpace(staged.path(), state.byteSize());
         SaveWriter writer = new SaveWriter(staged.path(), progress);
         state.memory().ifPresent(m -> writer.describe(m.config(), state.files()));
         state.files().forEach(writer::write);
@@ -109,6 +111,16 @@ public final class TrainingCheckpoint {
         LOG.warn("{}: an old save cannot be removed: {}", directory, e.toString());
       }
       return directory.resolve(saved.getFileName());
+    }
+  }
+
+  /** A disk that is full already is noticed before anything is written. */
+  private static void checkSpace(Path directory, long bytes) throws IOException {
+    long free = Files.getFileStore(directory).getUsableSpace();
+    if (free < bytes) {
+      throw new EngramException(
+          "a save needs %,d bytes, but %,d bytes are free; make room, or save to another disk"
+              .formatted(bytes, free));
     }
   }
 
@@ -203,7 +215,7 @@ public final class TrainingCheckpoint {
         }
       }
       for (SaveManifest.Optimizer saved : manifest.optimizers()) {
-        TrainedTable optimizer = into.optimizers().get(saved.layer());
+        TableOptimizer optimizer = into.optimizers().get(saved.layer());
         optimizer.learningRate(saved.learningRate());
         optimizer.restore(saved.steps());
       }

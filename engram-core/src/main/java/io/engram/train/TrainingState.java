@@ -37,7 +37,7 @@ public final class TrainingState {
   private final long step;
   private final Optional<EngramMemory> memory;
   private final Map<String, List<Section>> files;
-  private final Map<Integer, TrainedTable> optimizers;
+  private final Map<Integer, TableOptimizer> optimizers;
   private final Map<String, byte[]> bytes;
 
   /** A tensor of a save, and the memory that it is written from and read into. */
@@ -112,7 +112,7 @@ public final class TrainingState {
                   MemoryDescriptor.table(layer),
                   Dtype.valueOf(table.format().name()),
                   List.of(table.rowCount(), (long) table.headDim()),
-                  TableRows.of(table).shards())));
+                  Rows.of(table).shards())));
     }
   }
 
@@ -173,7 +173,7 @@ public final class TrainingState {
     return files;
   }
 
-  Map<Integer, TrainedTable> optimizers() {
+  Map<Integer, TableOptimizer> optimizers() {
     return optimizers;
   }
 
@@ -185,7 +185,7 @@ public final class TrainingState {
   public static final class Builder {
     private long step;
     private EngramMemory memory;
-    private final Map<Integer, TrainedTable> optimizers = new LinkedHashMap<>();
+    private final Map<Integer, TableOptimizer> optimizers = new LinkedHashMap<>();
     private final Map<String, Tensor> tensors = new LinkedHashMap<>();
     private final Map<String, byte[]> bytes = new LinkedHashMap<>();
 
@@ -255,7 +255,16 @@ public final class TrainingState {
       return this;
     }
 
-    Builder optimizer(int layer, TrainedTable optimizer) {
+    /**
+     * The optimiser of a table: its state, its steps and its learning rate. Its other options are
+     * the caller's to give again when it is made for a restored run.
+     *
+     * @param layer the layer whose table it trains
+     * @param optimizer the optimiser
+     * @return this
+     * @throws IllegalArgumentException if the layer has an optimiser already
+     */
+    public Builder optimizer(int layer, TableOptimizer optimizer) {
       if (optimizers.putIfAbsent(layer, optimizer) != null) {
         throw new IllegalArgumentException("layer " + layer + " has two optimisers");
       }
@@ -266,9 +275,20 @@ public final class TrainingState {
      * Builds the state.
      *
      * @return the state
-     * @throws IllegalArgumentException if a table of the memory cannot be trained, naming it
+     * @throws IllegalArgumentException if a table of the memory cannot be trained, or an optimiser
+     *     trains another one
      */
     public TrainingState build() {
+      optimizers.forEach((layer, optimizer) -> {
+        if (memory == null || memory.table(layer) != optimizer.table()) {
+          throw new IllegalArgumentException(
+              "the optimiser of layer "
+                  + layer
+                  + " trains "
+                  + optimizer.table().name()
+                  + ", expected the table of that layer of the memory");
+        }
+      });
       return new TrainingState(this);
     }
   }

@@ -14,7 +14,7 @@ import java.io.ByteArrayOutputStream;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
-import java.util.Map;
+import java.util.SplittableRandom;
 import java.util.random.RandomGenerator;
 import java.util.stream.IntStream;
 import java.util.zip.CRC32C;
@@ -22,57 +22,16 @@ import java.util.zip.CRC32C;
 /** A small training run: a memory, the state of an optimiser, tensors and bytes of the caller. */
 final class Runs implements AutoCloseable {
   final EngramMemory memory;
-  final FakeOptimizer optimizer;
+  final TableOptimizer optimizer;
   final float[] heap;
   byte[] random;
   long step;
 
   private Runs(EngramMemory memory, int heap) {
     this.memory = memory;
-    this.optimizer = new FakeOptimizer(memory.table(1).rowCount());
+    this.optimizer = TableOptimizer.adam(memory.table(1), AdamOptions.DEFAULT);
     this.heap = new float[heap];
     this.random = new byte[0];
-  }
-
-  /** An optimiser whose state anybody can change. */
-  static final class FakeOptimizer implements TrainedTable {
-    final RamRowStore moments;
-    long steps;
-    double rate;
-
-    FakeOptimizer(long rows) {
-      moments = RamRowStore.create("moments", rows, 24, 64);
-    }
-
-    @Override
-    public String name() {
-      return "fake";
-    }
-
-    @Override
-    public double learningRate() {
-      return rate;
-    }
-
-    @Override
-    public void learningRate(double to) {
-      rate = to;
-    }
-
-    @Override
-    public long steps() {
-      return steps;
-    }
-
-    @Override
-    public Map<String, RamRowStore> state() {
-      return Map.of("moments", moments);
-    }
-
-    @Override
-    public void restore(long taken) {
-      steps = taken;
-    }
   }
 
   static EngramConfig config(RowFormat format, long slots) {
@@ -99,31 +58,48 @@ final class Runs implements AutoCloseable {
 
   /** Changes everything that a save holds. */
   void train(long seed) {
-    RandomGenerator generator = new java.util.SplittableRandom(seed);
+    RandomGenerator generator = new SplittableRandom(seed);
     for (int layer : memory.config().layerIds()) {
-      for (MemorySegment shard : TableRows.of(memory.table(layer)).shards()) {
+      for (MemorySegment shard : Rows.of(memory.table(layer)).shards()) {
         fill(shard, generator);
       }
       for (Tensor tensor : MemoryDescriptor.weights(layer, memory.weights(layer)).values()) {
         fill(tensor.data(), generator);
       }
     }
-    for (MemorySegment shard : optimizer.moments.shards()) {
-      fill(shard, generator);
+    for (RamRowStore rows : optimizer.state().values()) {
+      rows.shards().forEach(shard -> fill(shard, generator));
     }
     for (int i = 0; i < heap.length; i++) {
-      heap[i] = (float) generator.nextGaussian();
+      heap[i] = generator.nextFloat(-1, 1);
     }
     random = new byte[generator.nextInt(1, 100)];
     generator.nextBytes(random);
     step = seed;
-    optimizer.steps = generator.nextLong(Long.MAX_VALUE);
-    optimizer.rate = generator.nextDouble();
+    optimizer.restore(generator.nextLong(Long.MAX_VALUE));
+    optimizer.learningRate(generator.nextDouble());
+  }
+
+  /** Takes real steps, each with other gradients. */
+  void steps(int count) {
+    int headDim = memory.config().headDim();
+    for (int i = 0; i < count; i++, step++) {
+      RandomGenerator generator = new SplittableRandom(step);
+      float[] gradient = new float[8 * headDim];
+      long[] rows = generator.longs(8, 0, memory.table(1).rowCount()).toArray();
+      for (int g = 0; g < gradient.length; g++) {
+        gradient[g] = generator.nextFloat(-1, 1);
+      }
+      TableGradients gradients = new TableGradients(memory.table(1), 1);
+      gradients.add(rows, 0, rows.length, MemorySegment.ofArray(gradient));
+      optimizer.learningRate(1e-2 / (step + 1));
+      optimizer.step(gradients);
+    }
   }
 
   private static void fill(MemorySegment segment, RandomGenerator generator) {
     for (long at = 0; at + 4 <= segment.byteSize(); at += 4) {
-      segment.set(ValueLayout.JAVA_FLOAT_UNALIGNED, at, (float) generator.nextGaussian());
+      segment.set(ValueLayout.JAVA_FLOAT_UNALIGNED, at, generator.nextFloat(-1, 1));
     }
   }
 
@@ -143,13 +119,16 @@ final class Runs implements AutoCloseable {
   int fingerprint() {
     CRC32C crc = new CRC32C();
     for (int layer : memory.config().layerIds()) {
-      TableRows.of(memory.table(layer)).shards().forEach(s -> crc.update(s.asByteBuffer()));
+      Rows.of(memory.table(layer)).shards().forEach(s -> crc.update(s.asByteBuffer()));
       LayerWeights weights = memory.weights(layer);
       MemoryDescriptor.weights(layer, weights)
           .values()
           .forEach(t -> crc.update(t.data().asByteBuffer()));
     }
-    optimizer.moments.shards().forEach(s -> crc.update(s.asByteBuffer()));
+    optimizer
+        .state()
+        .values()
+        .forEach(rows -> rows.shards().forEach(s -> crc.update(s.asByteBuffer())));
     ByteBuffer floats = ByteBuffer.allocate(heap.length * 4);
     floats.asFloatBuffer().put(heap);
     crc.update(floats);
@@ -158,8 +137,8 @@ final class Runs implements AutoCloseable {
     rest.writeBytes(
         ByteBuffer.allocate(24)
             .putLong(step)
-            .putLong(optimizer.steps)
-            .putDouble(optimizer.rate)
+            .putLong(optimizer.steps())
+            .putDouble(optimizer.learningRate())
             .array());
     crc.update(rest.toByteArray());
     return (int) crc.getValue();
@@ -172,7 +151,7 @@ final class Runs implements AutoCloseable {
 
   @Override
   public void close() {
+    optimizer.close();
     memory.close();
-    optimizer.moments.close();
   }
 }

@@ -15,14 +15,18 @@ import io.engram.Tensor;
 import io.engram.checkpoint.SaveManifest;
 import io.engram.table.RowFormat;
 import io.engram.testkit.Seeds;
+import io.engram.vocab.TokenMap;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.random.RandomGenerator;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -51,6 +55,31 @@ class TrainingCheckpointTest {
       assertEquals(save, result.directory());
       restored.take(result);
       assertEquals(saved.fingerprint(), restored.fingerprint());
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"F32", "BF16"})
+  void aRestoredRunGoesOnAsIfNothingHadHappened(RowFormat format) {
+    try (Runs straight = Runs.of(format, 31, 10, 1);
+        Runs resumed = Runs.of(format, 31, 10, 9)) {
+      straight.steps(20);
+      TrainingCheckpoint.save(directory, straight.state());
+      straight.steps(20);
+      resumed.steps(3);
+      resumed.take(TrainingCheckpoint.restore(directory, resumed.state()));
+      assertEquals(20, resumed.optimizer.steps());
+      resumed.steps(20);
+      assertEquals(straight.fingerprint(), resumed.fingerprint());
+    }
+  }
+
+  @Test
+  void theOptimizerOfAnotherTableIsRefused() {
+    try (Runs run = Runs.of(RowFormat.F32, 31, 10, 1)) {
+      TrainingState.Builder builder =
+          TrainingState.builder().memory(run.memory).optimizer(3, run.optimizer);
+      assertThrows(IllegalArgumentException.class, builder::build);
     }
   }
 
@@ -139,7 +168,7 @@ class TrainingCheckpointTest {
               "tensors.safetensors embedding is F32[10], expected F32[12]",
               "tensors.safetensors head is missing, expected F32[1]",
               "the bytes place are missing",
-              "layer 1 has an optimiser fake, expected none")) {
+              "layer 1 has an optimiser adam, expected none")) {
         assertTrue(refused.contains(part), () -> part + " is not in: " + refused);
       }
       assertEquals(before, other.fingerprint());
@@ -152,8 +181,7 @@ class TrainingCheckpointTest {
         EngramMemory other =
             EngramMemory.create(
                 Runs.config(RowFormat.F32, 31),
-                io.engram.vocab.TokenMap.of(
-                    java.util.stream.IntStream.range(0, 50).map(i -> Math.min(i, 39)).toArray()),
+                TokenMap.of(IntStream.range(0, 50).map(i -> Math.min(i, 39)).toArray()),
                 1)) {
       TrainingCheckpoint.save(directory, TrainingState.builder().memory(saved.memory).build());
       EngramException refused =
@@ -198,7 +226,7 @@ class TrainingCheckpointTest {
           assertTrue(
               refused.getMessage().contains(file.getFileName().toString()), refused.getMessage());
         }
-        Files.write(file, java.util.Arrays.copyOf(good, good.length - 1));
+        Files.write(file, Arrays.copyOf(good, good.length - 1));
         assertThrows(
             EngramException.class, () -> TrainingCheckpoint.restore(directory, into.state()));
         Files.delete(file);
@@ -329,7 +357,7 @@ class TrainingCheckpointTest {
   void emptyTensorsAndOddNamesAreKept() {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment native3 = arena.allocate(3);
-      native3.set(java.lang.foreign.ValueLayout.JAVA_BYTE, 1, (byte) 9);
+      native3.set(ValueLayout.JAVA_BYTE, 1, (byte) 9);
       TrainingState state =
           TrainingState.builder()
               .tensor("leer", new Tensor(Dtype.F32, new long[] {0, 4}, arena.allocate(0)))
@@ -341,7 +369,7 @@ class TrainingCheckpointTest {
       TrainingCheckpoint.save(directory, state);
       native3.fill((byte) 0);
       TrainingCheckpoint.Restored restored = TrainingCheckpoint.restore(directory, state);
-      assertEquals(9, native3.get(java.lang.foreign.ValueLayout.JAVA_BYTE, 1));
+      assertEquals(9, native3.get(ValueLayout.JAVA_BYTE, 1));
       assertEquals(0, restored.bytes().get("none").length);
       assertEquals(Long.MAX_VALUE, restored.step());
       SaveManifest manifest = TrainingCheckpoint.verify(directory, done -> {});

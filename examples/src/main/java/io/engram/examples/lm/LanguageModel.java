@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.examples.lm;
 
+import io.engram.Dtype;
 import io.engram.EngramMemory;
+import io.engram.Tensor;
 import io.engram.hash.kernel.Workers;
+import io.engram.train.TrainingState;
 import io.engram.vocab.TokenMap;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
@@ -21,6 +24,9 @@ import java.util.Optional;
  * <p>Not thread-safe. {@link #close} frees the memory's tables.
  */
 public final class LanguageModel implements AutoCloseable {
+  /** Name of the caller's bytes in a {@link #state}. */
+  public static final String CALLER = "caller";
+
   /** What a balancing bias of an expert moves in a step (arXiv 2408.15664). */
   private static final float BALANCE_RATE = 1e-3f;
 
@@ -442,6 +448,50 @@ public final class LanguageModel implements AutoCloseable {
       if (replica != null) {
         replica.memoryOff(off);
       }
+    }
+  }
+
+  /**
+   * What a run has to keep so that it can go on to the bit: dense parameters, the moments of their
+   * optimiser, the memory with its tables and their optimisers, and the number of steps.
+   *
+   * @param callerState what the caller wants beside it: where it is in its data, its random state
+   * @return views of this model, to be saved; or to be restored into, followed by {@link
+   *     #restored}. The caller's bytes are named {@value #CALLER}
+   */
+  public TrainingState state(byte[] callerState) {
+    TrainingState.Builder state =
+        TrainingState.builder()
+            .step(steps)
+            .bytes(CALLER, callerState)
+            .tensor(
+                "parameters",
+                new Tensor(Dtype.F32, new long[] {parameters.size()}, parameters.memory()))
+            .tensor(
+                "moments",
+                new Tensor(Dtype.F32, new long[] {2, parameters.size()}, optimizer.moments()));
+    memory.ifPresent(state::memory);
+    for (MemoryLayer layer : memoryLayers) {
+      state.optimizer(layer.layer(), layer.optimizer());
+    }
+    return state.build();
+  }
+
+  /**
+   * Goes on from where a saved run was, after its {@link #state} was filled by {@code
+   * TrainingCheckpoint.restore}, which restores the tables and their optimisers by itself.
+   *
+   * @param step the step that restoring returned
+   * @throws IllegalArgumentException if it is negative
+   */
+  public void restored(long step) {
+    if (step < 0) {
+      throw new IllegalArgumentException("step is " + step + ", expected at least 0");
+    }
+    steps = step;
+    parameters.changed();
+    for (MemoryLayer layer : memoryLayers) {
+      layer.changed(parameters);
     }
   }
 

@@ -8,7 +8,9 @@ import io.engram.GateConfig;
 import io.engram.LayerWeights;
 import io.engram.Tensor;
 import io.engram.gating.GateKernel;
+import io.engram.stats.MeteredRowStore;
 import io.engram.store.RamRowStore;
+import io.engram.store.RowStore;
 import io.engram.table.TableInitializer;
 import io.engram.train.AdamOptions;
 import io.engram.train.TableGradients;
@@ -111,13 +113,8 @@ final class MemoryLayer implements AutoCloseable {
     this.weights = weights;
     int layer = weights.layer;
     EngramConfig config = memory.config();
-    if (memory.table(layer).store() instanceof RamRowStore store) {
-      TableInitializer.normal(seed, layer, ROW_DEVIATION)
-          .fill(store, config.rowFormat(), config.headDim());
-    } else {
-      throw new IllegalStateException(
-          memory.table(layer).name() + " is not in memory, where alone it could be trained");
-    }
+    TableInitializer.normal(seed, layer, ROW_DEVIATION)
+        .fill(rows(), config.rowFormat(), config.headDim());
     pairs = weights.pairs(memory.weights(layer));
     for (Pair pair : pairs) {
       parameters.memory(pair.parameter).copyFrom(pair.tensor.data());
@@ -149,6 +146,15 @@ final class MemoryLayer implements AutoCloseable {
 
   TableOptimizer optimizer() {
     return optimizer;
+  }
+
+  /** The rows themselves: a memory that was made, and not opened, has them in RAM. */
+  RamRowStore rows() {
+    RowStore store = memory.table(weights.layer).store();
+    while (store instanceof MeteredRowStore metered) {
+      store = metered.store();
+    }
+    return (RamRowStore) store;
   }
 
   /**

@@ -5,7 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.engram.examples.lm.SmallModels.Memory;
 import io.engram.store.RamRowStore;
-import io.engram.testkit.Seeds;
 import io.engram.train.TableGradients;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -13,6 +12,7 @@ import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.random.RandomGenerator;
+import java.util.random.RandomGeneratorFactory;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
@@ -41,8 +41,8 @@ class GradientTest {
   @ParameterizedTest
   @MethodSource("models")
   void isTheSlopeOfTheLoss(FeedForward feedForward, int streams, Memory memory) {
-    long seed = Seeds.next();
-    RandomGenerator random = Seeds.generator(seed);
+    // One seed: near a kink of a gate, or where experts change places, no difference is a slope.
+    RandomGenerator random = RandomGeneratorFactory.of("L64X128MixRandom").create(5);
     ModelConfig config = SmallModels.config(feedForward, streams, memory);
     try (LanguageModel model =
         LanguageModel.create(config, SmallModels.tokenMap(memory), random.nextInt(1000))) {
@@ -51,6 +51,7 @@ class GradientTest {
       for (int i = 0; i < 4; i++) {
         model.train(SmallModels.batch(random, SEQUENCES, SmallModels.CONTEXT), 0.02);
       }
+      separateExperts(model);
       float[] gradient = model.gradientOf(batch).clone();
       List<String> wrong = new ArrayList<>();
       for (Parameter parameter : model.flat().all()) {
@@ -61,8 +62,18 @@ class GradientTest {
       for (MemoryLayer layer : model.memoryLayers()) {
         checkRows(model, layer, batch, random, wrong);
       }
-      assertTrue(wrong.isEmpty(), () -> "seed " + seed + ": " + wrong);
+      assertTrue(wrong.isEmpty(), wrong::toString);
     }
+  }
+
+  /** One preference for all tokens, since the loss jumps where experts change places. */
+  private static void separateExperts(LanguageModel model) {
+    for (Parameter parameter : model.flat().all()) {
+      for (int e = 0; e < parameter.size() && parameter.kind() == Parameter.Kind.BALANCE; e++) {
+        model.flat().memory(parameter).setAtIndex(ValueLayout.JAVA_FLOAT, e, 3 * (e % 4));
+      }
+    }
+    model.parametersChanged();
   }
 
   private static void checkTensor(
@@ -103,7 +114,7 @@ class GradientTest {
       List<String> wrong) {
     model.gradientOf(batch);
     TableGradients gradients = layer.gradients();
-    RamRowStore store = (RamRowStore) layer.memory().table(layer.layer()).store();
+    RamRowStore store = layer.rows();
     int headDim = gradients.table().headDim();
     int rows = (int) gradients.rows();
     long[] ids = new long[rows];
@@ -142,7 +153,7 @@ class GradientTest {
 
   /** By four points, so that a large step, which rounding asks for, costs no accuracy. */
   private static double slope(Loss loss) {
-    float h = 0.02f;
+    float h = 0.01f;
     double near = loss.at(h) - loss.at(-h);
     double far = loss.at(2 * h) - loss.at(-2 * h);
     return (8 * near - far) / (12 * h);

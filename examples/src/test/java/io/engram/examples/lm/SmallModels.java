@@ -24,7 +24,9 @@ final class SmallModels {
   /** Which variant's memory. */
   enum Memory {
     NONE,
-    /** Compressed ids, biases, convolution, what is added to the streams. */
+    /**
+     * Compressed ids, biases, convolution, the gate of equation 4, what is added to the streams.
+     */
     PAPER,
     /** No convolution, streams written in place, the sign of zero. */
     IN_PLACE,
@@ -58,6 +60,7 @@ final class SmallModels {
               EngramConfig.paper()
                   .vocabulary(VOCABULARY, compressed)
                   .fill(0)
+                  .gateShape(GateConfig.Shape.PLAIN)
                   .layers(0, 1)
                   .headsPerOrder(2)
                   .slotsPerHead(31)
