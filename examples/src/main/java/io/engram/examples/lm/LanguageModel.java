@@ -19,7 +19,8 @@ import java.util.Optional;
  * <p>Each block is causal attention with rotary positions, then a feed-forward part, with RMSNorm
  * before either; the embedding is the output head as well. Dense parameters are one ND4J array
  * trained by ND4J's Adam, tables by the library's own. The same seed, configuration, recipe and
- * batches give the same bits on the same machine; a token's loss depends on no later token.
+ * batches give the same bits on the same machine. A token's loss depends on no later token, but for
+ * the rounding of an expert's products, which come in another number then.
  *
  * <p>Not thread-safe. {@link #close} frees the memory's tables.
  */
