@@ -58,7 +58,7 @@ public final class AllocationExperiment implements Experiment {
 
   @Override
   public List<String> settings(Size size) {
-    return Mixture.of(size).ratios.stream().map("%.2f"::formatted).toList();
+    return Mixture.of(size).ratios.stream().map(Object::toString).toList();
   }
 
   @Override

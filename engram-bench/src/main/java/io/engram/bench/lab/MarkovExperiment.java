@@ -54,9 +54,9 @@ public final class MarkovExperiment implements Experiment {
     static Setup of(Size size) {
       return switch (size) {
         case TINY ->
-            new Setup(2, 16, 3, 32, 2, 64, 4, 8, 512, 32, 16, 64, new Training(160, 1e-2, 4));
+            new Setup(2, 12, 3, 32, 2, 64, 4, 8, 256, 32, 16, 48, new Training(200, 1e-2, 4));
         case QUICK ->
-            new Setup(2, 64, 4, 64, 2, 128, 4, 16, 8192, 64, 16, 128, new Training(800, 1e-2, 10));
+            new Setup(2, 24, 4, 64, 2, 128, 4, 16, 1024, 64, 16, 96, new Training(800, 1e-2, 10));
         case NIGHT ->
             new Setup(
                 3, 32, 4, 64, 2, 128, 4, 16, 65536, 64, 32, 512, new Training(10_000, 5e-3, 20));

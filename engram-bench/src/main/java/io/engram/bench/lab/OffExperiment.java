@@ -5,6 +5,7 @@ import io.engram.bench.report.DifferenceChart;
 import io.engram.bench.report.LineChart;
 import io.engram.examples.lm.Corpus;
 import io.engram.examples.lm.LanguageModel;
+import io.engram.examples.lm.TokenKind;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -100,16 +101,16 @@ public final class OffExperiment implements Experiment {
   /** Mean losses in all and by kind; the first target of a window has one token before it only. */
   private static Map<String, Double> byKind(
       TextSetup setup, LanguageModel model, Set<Long> seen, String prefix) {
+    TokenKind[] kinds = TokenKind.of(setup.corpus().vocabulary());
     Map<String, double[]> sums = new LinkedHashMap<>();
     for (int[][] rows : setup.heldOut()) {
       double[][] losses = model.losses(rows);
       for (int s = 0; s < rows.length; s++) {
         for (int t = 1; t < losses[s].length; t++) {
           int target = t + 1;
-          TokenKind kind =
-              TokenKind.of(setup.corpus().vocabulary(), rows[s][target - 1], rows[s][target]);
+          TokenKind kind = kinds[rows[s][target]];
           add(sums, "all", losses[s][t]);
-          add(sums, kind.title(), losses[s][t]);
+          add(sums, kind.words(), losses[s][t]);
           add(sums, seen.contains(trigram(rows[s], target)) ? SEEN : NEW, losses[s][t]);
         }
       }
@@ -135,7 +136,7 @@ public final class OffExperiment implements Experiment {
   public Findings findings(Size size, CellResults results) {
     List<String> kinds = new ArrayList<>(List.of("all"));
     for (TokenKind kind : TokenKind.values()) {
-      kinds.add(kind.title());
+      kinds.add(kind.words());
     }
     kinds.add(SEEN);
     kinds.add(NEW);

@@ -34,10 +34,7 @@ class ExperimentsTest {
   }
 
   private static Experiment experiment(String name) {
-    return Experiments.all().stream()
-        .filter(e -> e.name().equals(name))
-        .findFirst()
-        .orElseThrow();
+    return Experiments.all().stream().filter(e -> e.name().equals(name)).findFirst().orElseThrow();
   }
 
   @Test
