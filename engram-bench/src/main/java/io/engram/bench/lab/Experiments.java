@@ -13,6 +13,12 @@ public final class Experiments {
    * @return in the order in which to read about them
    */
   public static List<Experiment> all() {
-    return List.of();
+    return List.of(
+        new MarkovExperiment(),
+        new OffExperiment(),
+        new AllocationExperiment(),
+        new SlotsExperiment(),
+        new AblationExperiment(),
+        new DepthExperiment());
   }
 }
