@@ -49,7 +49,8 @@ public record TrainingPlan(
 
   /**
    * A plan of so many steps: a twentieth of them to warm up, down to a tenth of the learning rate,
-   * twenty looks at 128 held-out sequences and ten checkpoints on the way.
+   * twenty looks at 128 held-out sequences and ten checkpoints on the way, fewer if those would be
+   * less than ten steps apart.
    *
    * @param steps of training
    * @param batch sequences of a step
@@ -65,9 +66,9 @@ public record TrainingPlan(
         steps / 20,
         0.1,
         seed,
-        Math.max(1, steps / 20),
+        Math.max(10, steps / 20),
         128,
-        Math.max(1, steps / 10));
+        Math.max(10, steps / 10));
   }
 
   /**
