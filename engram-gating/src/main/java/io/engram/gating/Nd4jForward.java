@@ -6,6 +6,7 @@ import io.engram.Dtype;
 import io.engram.GateConfig;
 import io.engram.gating.EngramLayer.Output;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.memory.MemoryWorkspace;
@@ -74,7 +75,7 @@ final class Nd4jForward implements EngramLayer.Forward {
   private final INDArray[] taps;
 
   /** How often the weights were read again. */
-  private volatile int version;
+  private final AtomicInteger version = new AtomicInteger();
 
   Nd4jForward(PreparedLayer layer) {
     this(layer, COMPUTED_AT_ONCE);
@@ -116,7 +117,7 @@ final class Nd4jForward implements EngramLayer.Forward {
     layer.checkProjection();
     layer.readSmall();
     read();
-    version = version + 1;
+    version.incrementAndGet();
   }
 
   private void read() {
@@ -474,7 +475,7 @@ final class Nd4jForward implements EngramLayer.Forward {
   }
 
   int version() {
-    return version;
+    return version.get();
   }
 
   INDArray projection() {

@@ -552,7 +552,6 @@ abstract class EngramLayerContract {
         Arena arena = Arena.ofConfined()) {
       Safetensors expected =
           Safetensors.open(Golden.path("demo_mini").resolve("expected.safetensors"), arena);
-      EngramConfig config = memory.config();
       long[] ids =
           expected
               .tensor("L" + id + ".row_ids")

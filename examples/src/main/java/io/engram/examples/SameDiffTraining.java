@@ -75,7 +75,10 @@ public final class SameDiffTraining {
               streams,
               rows);
       SDVariable mixed = graph.reshape(streams.add(engram.output()).mean(2), -1, width);
-      graph.loss().sparseSoftmaxCrossEntropy(graph.mmul(mixed, head), next).mean().rename("loss");
+      // Not SameDiff's own loss: its gradient does not heed what is done to it, such as the mean.
+      SDVariable wanted = graph.oneHot(next, VOCABULARY, -1, 1, 0, DataType.FLOAT);
+      SDVariable logSoftmax = graph.nn().logSoftmax(graph.mmul(mixed, head));
+      logSoftmax.mul(wanted).sum(1).mean().mul(-1).rename("loss");
       graph.setLossVariables("loss");
 
       GraphTrainer trainer = new GraphTrainer(graph, new Adam(4e-3), Map.of("rows", table));
