@@ -124,7 +124,13 @@ public final class LanguageModel implements AutoCloseable {
       throw new IllegalArgumentException(
           "learningRate is " + learningRate + ", expected a positive number");
     }
-    Gradient of = gradient(tokens);
+    Gradient of;
+    try {
+      of = gradient(tokens);
+    } catch (ArithmeticException e) {
+      forgetLoads();
+      throw e;
+    }
     float[] gradient = replicas[0].gradient();
     if (of.norm > recipe.clip()) {
       float factor = (float) (recipe.clip() / of.norm);

@@ -26,8 +26,8 @@ public record Recipe(
     int shards) {
 
   /**
-   * Adam with 0.9, 0.95 and 1e-8, decay 0.1, norms to 1, tables 5 times as fast, 2 shards: the
-   * paper's values (appendix A) as far as they carry over to a small model.
+   * Adam with 0.9, 0.95 and 1e-8, decay 0.1, norms to 1, tables 5 times as fast, 2 shards: betas
+   * and decay as DeepSeek-V4.1 was trained with, the tables' rate as in the paper.
    */
   public static final Recipe DEFAULT = new Recipe(0.9, 0.95, 1e-8, 0.1, 1, 5, 2);
 
