@@ -104,6 +104,7 @@ class GraphTrainerTest {
   }
 
   /** A batch as placeholders and row ids. */
+  @SuppressWarnings("ArrayRecordComponent") // Data of one step, never compared.
   private record Batch(Map<String, INDArray> placeholders, long[] rowIds) {
     static Batch of(EngramMemory memory, int[][] sequences, DataType type) {
       int length = sequences[0].length - 1;
