@@ -147,7 +147,7 @@ final class ConfigJson {
 
   List<Long> decimals64(String key) {
     List<Long> values = new ArrayList<>();
-    for (JsonElement element : array(key)) {
+    for (JsonElement element : array(key, "a list of 64-bit integers as strings")) {
       values.add(toDecimal(key, element));
     }
     return values;
@@ -166,7 +166,7 @@ final class ConfigJson {
 
   List<ConfigJson> objects(String key) {
     List<ConfigJson> values = new ArrayList<>();
-    JsonArray array = array(key);
+    JsonArray array = array(key, "a list of objects");
     for (int i = 0; i < array.size(); i++) {
       if (!array.get(i).isJsonObject()) {
         throw wrong(key, "a list of objects", array.get(i));
@@ -179,7 +179,7 @@ final class ConfigJson {
 
   List<String> strings(String key) {
     List<String> values = new ArrayList<>();
-    for (JsonElement element : array(key)) {
+    for (JsonElement element : array(key, "a list of strings")) {
       if (!(element instanceof JsonPrimitive p) || !p.isString()) {
         throw wrong(key, "a list of strings", element);
       }
@@ -190,7 +190,7 @@ final class ConfigJson {
 
   List<Integer> integers(String key) {
     List<Integer> values = new ArrayList<>();
-    for (JsonElement element : array(key)) {
+    for (JsonElement element : array(key, "a list of integers")) {
       values.add(toInt(key, element));
     }
     return values;
@@ -198,7 +198,7 @@ final class ConfigJson {
 
   List<Long> integers64(String key) {
     List<Long> values = new ArrayList<>();
-    for (JsonElement element : array(key)) {
+    for (JsonElement element : array(key, "a list of integers")) {
       values.add(toLong(key, element));
     }
     return values;
@@ -213,10 +213,10 @@ final class ConfigJson {
     return new EngramFormatException(file, prefix + key + " " + problem);
   }
 
-  private JsonArray array(String key) {
+  private JsonArray array(String key, String expected) {
     JsonElement element = required(key);
     if (!element.isJsonArray()) {
-      throw wrong(key, "a list", element);
+      throw wrong(key, expected, element);
     }
     return element.getAsJsonArray();
   }

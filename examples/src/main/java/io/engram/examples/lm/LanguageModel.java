@@ -4,7 +4,6 @@ package io.engram.examples.lm;
 import io.engram.Dtype;
 import io.engram.EngramMemory;
 import io.engram.Tensor;
-import io.engram.hash.kernel.Workers;
 import io.engram.train.TrainingState;
 import io.engram.vocab.TokenMap;
 import java.lang.foreign.ValueLayout;
@@ -12,6 +11,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.stream.IntStream;
 
 /**
  * A decoder-only transformer with a conditional memory, small enough to be trained on two cores.
@@ -39,7 +39,6 @@ public final class LanguageModel implements AutoCloseable {
   private final Optional<EngramMemory> memory;
   private final List<MemoryLayer> memoryLayers;
   private final Replica[] replicas;
-  private final Workers workers;
   private long steps;
   private boolean memoryOff;
 
@@ -56,7 +55,6 @@ public final class LanguageModel implements AutoCloseable {
     parameters.changed();
     optimizer = new DenseOptimizer(parameters, recipe);
     replicas = new Replica[recipe.shards()];
-    workers = new Workers(recipe.shards());
     replica(0);
   }
 
@@ -206,10 +204,9 @@ public final class LanguageModel implements AutoCloseable {
     for (int i = 0; i < shards; i++) {
       replica(i);
     }
-    workers.forEach(
-        shards,
-        shards,
-        (_, i) -> {
+    IntStream.range(0, shards)
+        .parallel()
+        .forEach(i -> {
           int from = (int) ((long) sequences * i / shards);
           int to = (int) ((long) sequences * (i + 1) / shards);
           work.run(replicas[i], from, to);
