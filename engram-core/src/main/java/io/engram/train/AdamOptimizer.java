@@ -51,7 +51,7 @@ final class AdamOptimizer extends RowOptimizer {
   }
 
   @Override
-  int update(Scratch scratch, float[] gradient, int gradientAt, long missed) {
+  int update(Scratch scratch, float[] gradient, int gradientAt, long missed, int place) {
     return kernels.adam(
         scratch.weights,
         scratch.state,

@@ -30,6 +30,8 @@ abstract class RowOptimizer implements TableOptimizer {
   static final ValueLayout.OfLong LONG =
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+  private static final long LINE = 64;
+
   /** Rows that one thread takes at a time. */
   static final int BLOCK = 256;
 
@@ -70,6 +72,10 @@ abstract class RowOptimizer implements TableOptimizer {
     final float[] weights;
     final float[] state;
     final short[] stored;
+
+    /** Is given what was touched, so that the loads are not optimised away. */
+    @SuppressWarnings("UnusedVariable")
+    private int touched;
 
     Scratch(int headDim, int stateValues) {
       weights = new float[headDim];
@@ -132,9 +138,10 @@ abstract class RowOptimizer implements TableOptimizer {
    * Updates a row and its state, both on the heap.
    *
    * @param missed steps that the row was not touched in since it last was; 0 if it never was
+   * @param place of the row among those of the step, in the order of the walk
    * @return the largest magnitude of the row and its state
    */
-  abstract int update(Scratch scratch, float[] gradient, int gradientAt, long missed);
+  abstract int update(Scratch scratch, float[] gradient, int gradientAt, long missed, int place);
 
   @Override
   public EngramTable table() {
@@ -215,8 +222,58 @@ abstract class RowOptimizer implements TableOptimizer {
     }
   }
 
-  private void walk(int count) {
-    workers.forEach(options.threads(), Math.ceilDiv(count, BLOCK), walking);
+  /** Updates all rows of the step. */
+  void walk(int count) {
+    forEachBlock(count, walking);
+  }
+
+  /** Does something with all blocks of rows, each of them by one thread. */
+  final void forEachBlock(int count, Workers.Body body) {
+    workers.forEach(options.threads(), Math.ceilDiv(count, BLOCK), body);
+  }
+
+  /** The gradients of the step. */
+  final TableGradients gradients() {
+    return gradients;
+  }
+
+  /** What a thread works on. */
+  final Scratch scratch(int worker) {
+    return scratches[worker];
+  }
+
+  /** Has the states of some rows loaded together. */
+  final void fetchStates(Scratch scratch, int from, int count) {
+    touchStates(scratch, gradients.orderedIds(), from, count);
+  }
+
+  /**
+   * Loads a byte of every cache line of some states: they are longer than the rows that {@link
+   * RowMemory#fetch} is made for. Lines come four at a time, so that no branch but those of a
+   * constant number of turns stands between the loads.
+   */
+  private void touchStates(Scratch scratch, long[] ids, int from, int count) {
+    int bits = 0;
+    for (int i = from; i < from + count; i++) {
+      long at = ids[i] * stateRowBytes;
+      long end = at + stateRowBytes;
+      long line = at;
+      for (; line <= end - 4 * LINE; line += 4 * LINE) {
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line);
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line + LINE);
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line + 2 * LINE);
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line + 3 * LINE);
+      }
+      for (; line < end; line += LINE) {
+        bits ^= stateBytes.get(ValueLayout.JAVA_BYTE, line);
+      }
+    }
+    scratch.touched = bits;
+  }
+
+  /** Rows that are fetched together. */
+  final int batch() {
+    return batch;
   }
 
   private void walkBlock(int worker, int block) {
@@ -228,16 +285,15 @@ abstract class RowOptimizer implements TableOptimizer {
     for (int i = begin; i < end; i += batch) {
       int some = Math.min(batch, end - i);
       rowMemory.fetch(ids, i, some);
-      if (stateRowBytes > 0) {
-        stateMemory.fetch(ids, i, some);
-      }
+      touchStates(scratch, ids, i, some);
+      gradients.fetch(i, some);
       for (int j = i; j < i + some; j++) {
-        walkRow(scratch, ids[j], slots[j]);
+        walkRow(scratch, ids[j], slots[j], j);
       }
     }
   }
 
-  private void walkRow(Scratch scratch, long row, int slot) {
+  private void walkRow(Scratch scratch, long row, int slot, int place) {
     long at = row * rows.rowBytes();
     if (narrow) {
       MemorySegment.copy(rowBytes, SHORT, at, scratch.stored, 0, headDim);
@@ -246,7 +302,7 @@ abstract class RowOptimizer implements TableOptimizer {
       MemorySegment.copy(rowBytes, FLOAT, at, scratch.weights, 0, headDim);
     }
     long missed = loadState(scratch, row);
-    int largest = update(scratch, gradients.piece(slot), gradients.at(slot), missed);
+    int largest = update(scratch, gradients.piece(slot), gradients.at(slot), missed, place);
     if (narrow && largest < UpdateKernels.INFINITE) {
       long key = Chance.key(options.seed(), step, row);
       largest = kernels.roundByChance(scratch.weights, scratch.stored, headDim, key);
@@ -263,7 +319,12 @@ abstract class RowOptimizer implements TableOptimizer {
     }
   }
 
-  private long loadState(Scratch scratch, long row) {
+  /**
+   * Copies the state of a row to the heap.
+   *
+   * @return steps that the row was not touched in since it last was; 0 if it never was
+   */
+  final long loadState(Scratch scratch, long row) {
     long at = row * stateRowBytes;
     MemorySegment.copy(stateBytes, FLOAT, at, scratch.state, 0, stateValues);
     if (!stamped) {

@@ -171,4 +171,79 @@ final class ScalarUpdateKernels implements UpdateKernels {
     }
     return largest;
   }
+
+  @Override
+  public void nesterov(
+      float[] m,
+      float[] g,
+      int gAt,
+      int count,
+      float keep,
+      float take,
+      float ahead,
+      float[] out,
+      int outAt) {
+    for (int i = 0; i < count; i++) {
+      float fresh = take * g[gAt + i];
+      float moving = keep * m[i] + fresh;
+      m[i] = moving;
+      out[outAt + i] = ahead * moving + fresh;
+    }
+  }
+
+  @Override
+  public double squares(float[] x, int at, int count, double[] factors) {
+    double a = 0;
+    double b = 0;
+    double c = 0;
+    double d = 0;
+    int i = 0;
+    for (; i <= count - 4; i += 4) {
+      double e = x[at + i] * factors[i];
+      double f = x[at + i + 1] * factors[i + 1];
+      double g = x[at + i + 2] * factors[i + 2];
+      double h = x[at + i + 3] * factors[i + 3];
+      a += e * e;
+      b += f * f;
+      c += g * g;
+      d += h * h;
+    }
+    for (; i < count; i++) {
+      double e = x[at + i] * factors[i];
+      a += e * e;
+    }
+    return a + b + (c + d);
+  }
+
+  @Override
+  public void addSquares(float[] x, int at, int count, double factor, double[] sums) {
+    for (int i = 0; i < count; i++) {
+      double scaled = x[at + i] * factor;
+      sums[i] += scaled * scaled;
+    }
+  }
+
+  @Override
+  public int balanced(
+      float[] w,
+      float[] m,
+      float[] g,
+      int gAt,
+      int count,
+      float keep,
+      float take,
+      float[] u,
+      int uAt,
+      double rate,
+      double[] factors) {
+    int largest = 0;
+    for (int i = 0; i < count; i++) {
+      float moving = keep * m[i] + take * g[gAt + i];
+      float weight = w[i] - (float) (rate * factors[i] * u[uAt + i]);
+      m[i] = moving;
+      w[i] = weight;
+      largest = Math.max(largest, Math.max(magnitude(weight), magnitude(moving)));
+    }
+    return largest;
+  }
 }

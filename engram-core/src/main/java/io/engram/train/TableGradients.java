@@ -33,6 +33,9 @@ public final class TableGradients {
 
   private static final int BUCKET_BITS = 12;
 
+  /** Floats of a cache line. */
+  private static final int LINE_VALUES = 16;
+
   private final EngramTable table;
   private final int headDim;
   private final UpdateKernels kernels = UpdateKernels.CHOSEN;
@@ -41,6 +44,12 @@ public final class TableGradients {
   private final RowSlots slots = new RowSlots();
   private final int pieceShift;
   private final int[] found = new int[ROUND];
+  private final int[] divided = new int[ROUND];
+
+  /** A power of two: some for each thread, since rows that come often are in one of them. */
+  private final int parts;
+
+  private final int[] partEnds;
   private final float[][] rows;
 
   /** Largest magnitude that each worker saw, 16 apart so that no two write to one cache line. */
@@ -54,6 +63,10 @@ public final class TableGradients {
   private long[] orderedIds = new long[0];
   private int[] orderedSlots = new int[0];
   private int ordered;
+
+  /** Is given something now and then, so that the loads are not optimised away. */
+  @SuppressWarnings("UnusedVariable")
+  private int touched;
 
   private MemorySegment source = MemorySegment.NULL;
   private long sourceAt;
@@ -83,6 +96,8 @@ public final class TableGradients {
           table.name() + ": gradients by " + threads + " threads, expected at least 1");
     }
     this.threads = threads;
+    parts = threads == 1 ? 1 : Math.min(4 * Integer.highestOneBit(2 * threads - 1), 1 << 10);
+    partEnds = new int[parts];
     headDim = table.headDim();
     workers = new Workers(threads);
     rows = new float[threads][headDim];
@@ -176,8 +191,8 @@ public final class TableGradients {
           found[i] = slots.slot(rowIds[from + done + i]);
         }
         provide(slots.size());
-        // A slot belongs to one part, so that its sum is made by one thread and in order.
-        workers.forEach(threads, parts(), adding);
+        divide();
+        workers.forEach(threads, parts, adding);
       }
       added = true;
     } finally {
@@ -192,22 +207,35 @@ public final class TableGradients {
     ordered = 0;
   }
 
-  /** Each part looks at all slots of a round and adds those that are its own. */
-  private int parts() {
-    return Math.min(threads == 1 ? 1 : 2 * Integer.highestOneBit(2 * threads - 1), 1 << 8);
+  /**
+   * Positions of a round by parts, in order within each. A slot belongs to one part, so that its
+   * sum is made by one thread and in the order in which its gradients came.
+   */
+  private void divide() {
+    int mask = parts - 1;
+    Arrays.fill(partEnds, 0);
+    for (int i = 0; i < some; i++) {
+      partEnds[(found[i] ^ (found[i] >> 31)) & mask]++;
+    }
+    int end = 0;
+    for (int part = 0; part < parts; part++) {
+      int begin = end;
+      end += partEnds[part];
+      partEnds[part] = begin;
+    }
+    for (int i = 0; i < some; i++) {
+      divided[partEnds[(found[i] ^ (found[i] >> 31)) & mask]++] = i;
+    }
   }
 
   private void addPart(int worker, int part) {
-    int mask = parts() - 1;
     float[] row = rows[worker];
     int most = largest[worker << 4];
-    for (int i = 0; i < some; i++) {
+    for (int p = part == 0 ? 0 : partEnds[part - 1]; p < partEnds[part]; p++) {
+      int i = divided[p];
       int slot = found[i];
       boolean isNew = slot < 0;
       slot ^= slot >> 31;
-      if ((slot & mask) != part) {
-        continue;
-      }
       float[] piece = pieces[slot >>> pieceShift];
       int at = (slot & ((1 << pieceShift) - 1)) * headDim;
       long sourceRow = sourceAt + (long) i * headDim * Float.BYTES;
@@ -363,6 +391,25 @@ public final class TableGradients {
       orderedSlots[place] = slot;
     }
     ordered = size;
+  }
+
+  /**
+   * Has the sums of some rows loaded together, in the order of {@link #order}: a float of every
+   * cache line.
+   */
+  void fetch(int from, int count) {
+    int bits = 0;
+    for (int i = from; i < from + count; i++) {
+      int slot = orderedSlots[i];
+      float[] piece = pieces[slot >>> pieceShift];
+      int begin = at(slot);
+      for (int e = begin; e < begin + headDim; e += LINE_VALUES) {
+        bits ^= Float.floatToRawIntBits(piece[e]);
+      }
+    }
+    if (bits == 0x5A5A5A5A) {
+      touched = bits;
+    }
   }
 
   /** Row ids after {@link #order}. */

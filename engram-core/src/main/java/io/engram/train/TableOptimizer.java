@@ -44,6 +44,46 @@ public interface TableOptimizer extends AutoCloseable {
   }
 
   /**
+   * Gradient descent with momentum, which decays for the steps that a row missed, too.
+   *
+   * @param table a table in memory, F32 or BF16; not closed with the optimiser
+   * @param options rates
+   * @return the optimiser, without momentum yet
+   * @throws IllegalArgumentException if the table's rows cannot be trained where they are
+   * @throws io.engram.EngramException if there is not enough memory
+   */
+  static TableOptimizer sgd(EngramTable table, SgdOptions options) {
+    return new SgdOptimizer(table, options);
+  }
+
+  /**
+   * Row-wise Adagrad: one number a row, the sum of the mean squares of its gradients.
+   *
+   * @param table a table in memory, F32 or BF16; not closed with the optimiser
+   * @param options rates
+   * @return the optimiser, with sums of zero
+   * @throws IllegalArgumentException if the table's rows cannot be trained where they are
+   * @throws io.engram.EngramException if there is not enough memory
+   */
+  static TableOptimizer adagrad(EngramTable table, AdagradOptions options) {
+    return new AdagradOptimizer(table, options);
+  }
+
+  /**
+   * Nesterov momentum with Sinkhorn balancing: the rows that a step touches are normalised, and
+   * their columns, in turn, so that all rows move equally far and so do all columns.
+   *
+   * @param table a table in memory, F32 or BF16; not closed with the optimiser
+   * @param options rates
+   * @return the optimiser, without momentum yet
+   * @throws IllegalArgumentException if the table's rows cannot be trained where they are
+   * @throws io.engram.EngramException if there is not enough memory
+   */
+  static TableOptimizer sinkhorn(EngramTable table, SinkhornOptions options) {
+    return new SinkhornOptimizer(table, options);
+  }
+
+  /**
    * The rule's name.
    *
    * @return one word in small letters

@@ -88,4 +88,46 @@ interface UpdateKernels {
 
   /** w -= rate * g. Returns the largest magnitude of the weights. */
   int descend(float[] w, float[] g, int gAt, int count, float rate);
+
+  /**
+   * Nesterov momentum: m = keep * m + take * g, out = ahead * m + take * g.
+   *
+   * @param out receives where the momentum will be, at outAt
+   */
+  void nesterov(
+      float[] m,
+      float[] g,
+      int gAt,
+      int count,
+      float keep,
+      float take,
+      float ahead,
+      float[] out,
+      int outAt);
+
+  /** The sum of (x[i] * factors[i])^2, by four sums of every fourth element. */
+  double squares(float[] x, int at, int count, double[] factors);
+
+  /** sums[i] += (x[i] * factor)^2. */
+  void addSquares(float[] x, int at, int count, double factor, double[] sums);
+
+  /**
+   * One row of balanced momentum: m = keep * m + take * g, and w -= rate * factors[i] * u, the
+   * product in double precision.
+   *
+   * @param u balanced but for its factors
+   * @return the largest magnitude of weights and momentum
+   */
+  int balanced(
+      float[] w,
+      float[] m,
+      float[] g,
+      int gAt,
+      int count,
+      float keep,
+      float take,
+      float[] u,
+      int uAt,
+      double rate,
+      double[] factors);
 }

@@ -28,6 +28,11 @@ final class VectorUpdateKernels implements UpdateKernels {
   /** What {@link Chance#bits} adds for the elements of a vector. */
   private static final IntVector STRIDES = IntVector.zero(I).addIndex(1).mul(Chance.STRIDE);
 
+  /**
+   * Where vectors of floats and of doubles would have to meet, what the compiler makes is as good.
+   */
+  private final ScalarUpdateKernels scalar = new ScalarUpdateKernels();
+
   VectorUpdateKernels() {}
 
   @Override
@@ -181,5 +186,45 @@ final class VectorUpdateKernels implements UpdateKernels {
     return Math.max(
         largest.reduceLanes(VectorOperators.MAX),
         ScalarUpdateKernels.descend(w, g, gAt, count, rate, i));
+  }
+
+  @Override
+  public void nesterov(
+      float[] m,
+      float[] g,
+      int gAt,
+      int count,
+      float keep,
+      float take,
+      float ahead,
+      float[] out,
+      int outAt) {
+    scalar.nesterov(m, g, gAt, count, keep, take, ahead, out, outAt);
+  }
+
+  @Override
+  public double squares(float[] x, int at, int count, double[] factors) {
+    return scalar.squares(x, at, count, factors);
+  }
+
+  @Override
+  public void addSquares(float[] x, int at, int count, double factor, double[] sums) {
+    scalar.addSquares(x, at, count, factor, sums);
+  }
+
+  @Override
+  public int balanced(
+      float[] w,
+      float[] m,
+      float[] g,
+      int gAt,
+      int count,
+      float keep,
+      float take,
+      float[] u,
+      int uAt,
+      double rate,
+      double[] factors) {
+    return scalar.balanced(w, m, g, gAt, count, keep, take, u, uAt, rate, factors);
   }
 }

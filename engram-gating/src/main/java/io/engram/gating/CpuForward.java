@@ -6,10 +6,9 @@ import io.engram.gating.EngramLayer.Output;
 import java.lang.foreign.MemorySegment;
 import java.lang.ref.Reference;
 import java.util.List;
+import java.util.function.Consumer;
 import org.nd4j.linalg.api.buffer.DataType;
-import org.nd4j.linalg.api.concurrency.AffinityManager.Location;
 import org.nd4j.linalg.api.ndarray.INDArray;
-import org.nd4j.linalg.factory.Nd4j;
 
 /** {@link GateKernel} on the host memory of ND4J arrays. */
 final class CpuForward implements EngramLayer.Forward {
@@ -22,23 +21,51 @@ final class CpuForward implements EngramLayer.Forward {
   @Override
   public void forward(
       INDArray streams, INDArray rows, boolean[] live, List<ConvState> states, Output output) {
-    INDArray ownStreams = contiguous(streams);
-    INDArray ownRows = contiguous(rows);
-    // What a backend with a queue has not done yet must be in memory before it is read.
-    Nd4j.getExecutioner().commit();
-    for (INDArray array : List.of(ownStreams, ownRows, output.streams(), output.gates())) {
-      Nd4j.getAffinityManager().ensureLocation(array, Location.HOST);
-    }
+    run(streams, rows, live, output, call -> kernel.forward(call.withStates(states)));
+  }
+
+  @Override
+  public EngramLayer.Tape record(INDArray streams, INDArray rows, boolean[] live, Output output) {
+    GateTape tape = kernel.newTape();
+    run(streams, rows, live, output, call -> kernel.forward(call, tape));
+    return (outGradient, streamsGradient, rowsGradient, weightGradients) -> {
+      INDArray own = HostMemory.contiguous(outGradient);
+      try {
+        kernel.backward(
+            tape,
+            HostMemory.of(own),
+            HostMemory.of(rowsGradient),
+            HostMemory.of(streamsGradient),
+            weightGradients.weights());
+      } finally {
+        Reference.reachabilityFence(own);
+        Reference.reachabilityFence(rowsGradient);
+        Reference.reachabilityFence(streamsGradient);
+      }
+      HostMemory.written(streamsGradient);
+      HostMemory.written(rowsGradient);
+      weightGradients.arrays().values().forEach(HostMemory::written);
+    };
+  }
+
+  @Override
+  public void refresh() {
+    kernel.refresh();
+  }
+
+  private static void run(
+      INDArray streams, INDArray rows, boolean[] live, Output output, Consumer<GateCall> forward) {
+    INDArray ownStreams = HostMemory.contiguous(streams);
+    INDArray ownRows = HostMemory.contiguous(rows);
     GateCall call =
         GateCall.of(
                 Math.toIntExact(streams.size(0)),
                 Math.toIntExact(streams.size(1)),
                 streams.dataType() == DataType.FLOAT ? Dtype.F32 : Dtype.BF16,
-                memory(ownRows),
-                memory(ownStreams),
-                memory(output.streams()))
-            .withGates(memory(output.gates()))
-            .withStates(states);
+                HostMemory.of(ownRows),
+                HostMemory.of(ownStreams),
+                HostMemory.of(output.streams()))
+            .withGates(HostMemory.of(output.gates()));
     if (live != null) {
       byte[] bytes = new byte[live.length];
       for (int i = 0; i < bytes.length; i++) {
@@ -47,31 +74,13 @@ final class CpuForward implements EngramLayer.Forward {
       call = call.withLive(MemorySegment.ofArray(bytes));
     }
     try {
-      kernel.forward(call);
+      forward.accept(call);
     } finally {
       Reference.reachabilityFence(ownStreams);
       Reference.reachabilityFence(ownRows);
       Reference.reachabilityFence(output);
     }
-    Nd4j.getAffinityManager().tagLocation(output.streams(), Location.HOST);
-    Nd4j.getAffinityManager().tagLocation(output.gates(), Location.HOST);
-  }
-
-  /** The array itself if its elements lie side by side in 'c' order, else a copy that does. */
-  private static INDArray contiguous(INDArray array) {
-    long expected = 1;
-    for (int i = array.rank() - 1; i >= 0; i--) {
-      if (array.size(i) != 1 && array.stride(i) != expected) {
-        return array.dup('c');
-      }
-      expected *= array.size(i);
-    }
-    return array;
-  }
-
-  private static MemorySegment memory(INDArray array) {
-    long element = array.dataType().width();
-    return MemorySegment.ofAddress(array.data().pointer().address() + array.offset() * element)
-        .reinterpret(array.length() * element);
+    HostMemory.written(output.streams());
+    HostMemory.written(output.gates());
   }
 }

@@ -98,6 +98,75 @@ public final class EngramLayer {
    */
   public record Output(INDArray streams, INDArray gates) {}
 
+  /**
+   * The gradients of what went into a forward.
+   *
+   * @param streams FLOAT [B, T, S, W]; under {@link GateConfig.Residual#DELTA} without the way past
+   *     the layer, for it is the caller who adds the output to the streams
+   * @param rows FLOAT [B, T, E]: of the retrieved rows, to be added up by row id
+   */
+  public record Gradients(INDArray streams, INDArray rows) {}
+
+  /**
+   * A forward that remembers what the way back needs: copies of what went in, the projection's
+   * output and, with a convolution, two more arrays of the size of the streams.
+   *
+   * <p>Not thread-safe. It is of the weights as they were: go back before {@link #refresh}.
+   */
+  public final class Recorded {
+    private final Output output;
+    private final long[] rowsShape;
+
+    /** Null where there is no token. */
+    private final Tape tape;
+
+    private Recorded(Output output, long[] rowsShape, Tape tape) {
+      this.output = output;
+      this.rowsShape = rowsShape;
+      this.tape = tape;
+    }
+
+    /**
+     * What the forward gave.
+     *
+     * @return the output
+     */
+    public Output output() {
+      return output;
+    }
+
+    /**
+     * The way back: the gradients of a loss by what went in, from its gradient by what came out.
+     * The rounding to bfloat16 that a variant has counts as if it were none; a gate does not move
+     * where the dot product lies below the least that its square root takes, nor for tokens that
+     * are not live.
+     *
+     * @param outGradient FLOAT [B, T, S, W], left as it is
+     * @param weightGradients of the layer's shape ({@link Nd4jWeights#zeros}): the gradients of the
+     *     weights are added to what it holds
+     * @return new arrays
+     * @throws IllegalArgumentException if an array has another shape or type, or outGradient holds
+     *     a NaN or an infinity (the message says where)
+     * @throws IllegalStateException if the weights were read again since
+     */
+    public Gradients backward(INDArray outGradient, Nd4jWeights weightGradients) {
+      if (outGradient.dataType() != DataType.FLOAT) {
+        throw new IllegalArgumentException(
+            "outGradient is " + outGradient.dataType() + ", expected FLOAT");
+      }
+      checkShape("outGradient", outGradient, output.streams().shape());
+      weightGradients.weights().check(gate, conv, rowWidth);
+      Gradients gradients =
+          new Gradients(
+              Nd4j.create(DataType.FLOAT, outGradient.shape(), 'c'),
+              Nd4j.create(DataType.FLOAT, rowsShape, 'c'));
+      if (tape != null) {
+        tape.backward(outGradient, gradients.streams(), gradients.rows(), weightGradients);
+      }
+      return gradients;
+    }
+  }
+
   /** What both engines do, on arguments that have been checked. */
   interface Forward {
     /**
@@ -111,6 +180,29 @@ public final class EngramLayer {
      */
     void forward(
         INDArray streams, INDArray rows, boolean[] live, List<ConvState> states, Output output);
+
+    /** The same for whole sequences, remembered. */
+    Tape record(INDArray streams, INDArray rows, boolean[] live, Output output);
+
+    /** Reads the weights again. */
+    void refresh();
+  }
+
+  /** What an engine remembers of a forward. */
+  interface Tape {
+    /**
+     * Goes back.
+     *
+     * @param outGradient FLOAT [B, T, S, W]
+     * @param streamsGradient receives FLOAT [B, T, S, W] in 'c' order
+     * @param rowsGradient receives FLOAT [B, T, E] in 'c' order
+     * @param weightGradients are added to
+     */
+    void backward(
+        INDArray outGradient,
+        INDArray streamsGradient,
+        INDArray rowsGradient,
+        Nd4jWeights weightGradients);
   }
 
   private final GateConfig gate;
@@ -131,7 +223,7 @@ public final class EngramLayer {
    * @param gate the gate
    * @param conv the convolution, where the variant has one
    * @param rowWidth E: values that one token retrieves, columns * head dim
-   * @param weights the weights; copied
+   * @param weights the weights; copied, and read again by {@link #refresh}
    * @param engine who does the arithmetic
    * @return the layer
    * @throws IllegalArgumentException if a tensor is missing, has another shape or dtype than the
@@ -265,6 +357,49 @@ public final class EngramLayer {
    * @throws IllegalStateException if a state is in use by another call
    */
   public Output forward(Input input) {
+    check(input);
+    Output output = output(input);
+    if (!output.streams().isEmpty()) {
+      engine.forward(input.streams(), input.rows(), live(input), input.states(), output);
+    }
+    return output;
+  }
+
+  /**
+   * As {@link #forward(Input)}, remembered for the way back: the output has the same bits.
+   *
+   * @param input whole sequences, so without states
+   * @return the output, and the way back
+   * @throws IllegalArgumentException as {@link #forward(Input)}, or if there are states
+   */
+  public Recorded record(Input input) {
+    check(input);
+    if (!input.states().isEmpty()) {
+      throw new IllegalArgumentException(
+          "a forward with states cannot be taken back: train on whole sequences");
+    }
+    Output output = output(input);
+    Tape tape =
+        output.streams().isEmpty()
+            ? null
+            : engine.record(input.streams(), input.rows(), live(input), output);
+    return new Recorded(output, input.rows().shape(), tape);
+  }
+
+  /**
+   * Reads the weights again, from where {@link #of} read them, after an optimiser changed them.
+   * Until then the layer computes with those that it copied. Not while another call is running.
+   *
+   * @throws IllegalArgumentException if a weight is a NaN or an infinity; the layer then keeps the
+   *     weights it had
+   * @throws IllegalStateException if the projection is stored in FP8, whose scales belong to its
+   *     numbers
+   */
+  public void refresh() {
+    engine.refresh();
+  }
+
+  private void check(Input input) {
     INDArray streams = input.streams();
     INDArray rows = input.rows();
     DataType type = streams.dataType();
@@ -299,19 +434,22 @@ public final class EngramLayer {
       throw new IllegalArgumentException(states.size() + " states for " + sequences + " sequences");
     }
     states.forEach(s -> s.check(conv.orElseThrow(), ConvState.channels(gate)));
-    if (sequences == 0 || tokens == 0) {
-      return new Output(
-          Nd4j.create(type, streams.shape()),
-          Nd4j.create(DataType.FLOAT, sequences, tokens, gate.streams()));
-    }
-    Output output =
-        new Output(
-            Nd4j.createUninitialized(type, streams.shape(), 'c'),
-            Nd4j.createUninitialized(
-                DataType.FLOAT, new long[] {sequences, tokens, gate.streams()}, 'c'));
-    engine.forward(
-        streams, rows, input.live().map(EngramLayer::booleans).orElse(null), states, output);
-    return output;
+  }
+
+  /** Room for the result, empty where there is no token. */
+  private Output output(Input input) {
+    DataType type = input.streams().dataType();
+    long[] shape = input.streams().shape();
+    long[] gates = {shape[0], shape[1], shape[2]};
+    return input.streams().isEmpty()
+        ? new Output(Nd4j.create(type, shape), Nd4j.create(DataType.FLOAT, gates))
+        : new Output(
+            Nd4j.createUninitialized(type, shape, 'c'),
+            Nd4j.createUninitialized(DataType.FLOAT, gates, 'c'));
+  }
+
+  private static boolean[] live(Input input) {
+    return input.live().map(EngramLayer::booleans).orElse(null);
   }
 
   private static void checkShape(String name, INDArray array, long... shape) {

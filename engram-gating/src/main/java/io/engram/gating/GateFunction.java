@@ -12,7 +12,7 @@ import io.engram.GateConfig;
  * code holds it in float32.
  */
 final class GateFunction {
-  private static final float SMALLEST = 1e-6f;
+  static final float SMALLEST = 1e-6f;
 
   private final GateConfig config;
   private final double rootOfWidth;
@@ -35,7 +35,7 @@ final class GateFunction {
   }
 
   /** 1 / rms over one stream, eps inside the mean. */
-  private double scale(double squares) {
+  double scale(double squares) {
     return 1 / Math.sqrt(squares / config.width() + config.normEps());
   }
 
@@ -51,6 +51,32 @@ final class GateFunction {
         };
       }
     };
+  }
+
+  /**
+   * The derivative of the gate by the normalised dot product, as automatic differentiation has it:
+   * where the clamp holds the root it is 0, and so it is at a dot product of zero.
+   */
+  double slope(float dot) {
+    return switch (config.shape()) {
+      case PLAIN -> sigmoidSlope(dot);
+      case SIGNED_SQRT -> {
+        double size = Math.abs(dot);
+        double root = Math.sqrt(size);
+        yield size < SMALLEST ? 0 : sigmoidSlope(root) / (2 * root);
+      }
+    };
+  }
+
+  /** The same for both signs; without the difference 1 - sigmoid, which loses the small ones. */
+  private static double sigmoidSlope(double x) {
+    double power = StrictMath.exp(-Math.abs(x));
+    return power / ((1 + power) * (1 + power));
+  }
+
+  /** The root of the width, by which dot products are divided. */
+  double rootOfWidth() {
+    return rootOfWidth;
   }
 
   /** StrictMath, so that every machine has the same gate. */

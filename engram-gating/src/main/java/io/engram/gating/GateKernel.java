@@ -2,15 +2,18 @@
 package io.engram.gating;
 
 import io.engram.ConvConfig;
+import io.engram.Dtype;
 import io.engram.EngramConfig;
 import io.engram.EngramMemory;
 import io.engram.GateConfig;
 import io.engram.LayerWeights;
+import io.engram.Tensor;
 import io.engram.hash.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Optional;
 import java.util.concurrent.ArrayBlockingQueue;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * One layer's memory let into its residual streams, on memory segments and the CPU: projection,
@@ -40,14 +43,27 @@ public final class GateKernel {
   private static final int KEPT = 64;
 
   private final PreparedLayer layer;
-  private final BlockProduct.Maker product;
+  private final ProjectionChoice choice;
   private final GateLoops loops;
   private final int maxWorkers;
   private final ArrayBlockingQueue<GateRun> idle = new ArrayBlockingQueue<>(KEPT);
+  private final ArrayBlockingQueue<GateBackward> idleBackward = new ArrayBlockingQueue<>(KEPT);
+  private volatile BlockProduct.Maker product;
+
+  /** How often the weights have been read. */
+  private final AtomicInteger version = new AtomicInteger();
+
+  /** An FP8 projection as the backward wants it, once it has been asked for. */
+  private volatile Tensor widened;
 
   private GateKernel(
-      PreparedLayer layer, BlockProduct.Maker product, GateLoops loops, int maxWorkers) {
+      PreparedLayer layer,
+      ProjectionChoice choice,
+      BlockProduct.Maker product,
+      GateLoops loops,
+      int maxWorkers) {
     this.layer = layer;
+    this.choice = choice;
     this.product = product;
     this.loops = loops;
     this.maxWorkers = maxWorkers;
@@ -60,16 +76,26 @@ public final class GateKernel {
    * @param conv the convolution, where the variant has one
    * @param rowWidth values that one token retrieves: columns * head dim
    * @param weights the weights; copied, the projection into the order in which it is read, at the
-   *     same number of bytes for each value
+   *     same number of bytes for each value. {@link #refresh} and {@link #backward} read them again
+   *     where they are; a forward does not
    * @return the kernel
    * @throws IllegalArgumentException if a tensor is missing, has another shape or dtype than the
    *     configuration says, or holds a NaN or an infinity
    */
   public static GateKernel of(
       GateConfig gate, Optional<ConvConfig> conv, int rowWidth, LayerWeights weights) {
+    return of(gate, conv, rowWidth, weights, ProjectionChoice.get());
+  }
+
+  static GateKernel of(
+      GateConfig gate,
+      Optional<ConvConfig> conv,
+      int rowWidth,
+      LayerWeights weights,
+      ProjectionChoice choice) {
     PreparedLayer layer = new PreparedLayer(gate, conv, rowWidth, weights);
-    BlockProduct.Maker product = product(layer, weights, ProjectionChoice.get());
-    return new GateKernel(layer, product, GateLoops.CHOSEN, Workers.AVAILABLE);
+    BlockProduct.Maker product = product(layer, weights, choice);
+    return new GateKernel(layer, choice, product, GateLoops.CHOSEN, Workers.AVAILABLE);
   }
 
   /** What a library sums in float32 could round to another bfloat16 than the exact sum does. */
@@ -97,7 +123,8 @@ public final class GateKernel {
       GateLoops loops,
       int maxWorkers) {
     PreparedLayer layer = new PreparedLayer(gate, conv, rowWidth, weights);
-    return new GateKernel(layer, new PackedProjection(layer, loops), loops, maxWorkers);
+    BlockProduct.Maker product = new PackedProjection(layer, loops);
+    return new GateKernel(layer, ProjectionChoice.get(), product, loops, maxWorkers);
   }
 
   /**
@@ -148,20 +175,165 @@ public final class GateKernel {
       for (; claimed < call.states().size(); claimed++) {
         call.states().get(claimed).claim();
       }
-      GateRun run = idle.poll();
-      if (run == null) {
-        run = new GateRun(layer, product, loops, maxWorkers);
-      }
-      try {
-        run.forward(call);
-      } finally {
-        idle.offer(run);
-      }
+      run(call, null);
     } finally {
       for (int i = 0; i < claimed; i++) {
         call.states().get(i).release();
       }
     }
+  }
+
+  private void run(GateCall call, GateTape tape) {
+    GateRun run = idle.poll();
+    if (run == null) {
+      run = new GateRun(layer, product, loops, maxWorkers);
+    }
+    try {
+      run.forward(call, tape);
+    } finally {
+      idle.offer(run);
+    }
+  }
+
+  // --- training -------------------------------------------------------------------------------
+
+  /**
+   * A new tape for this kernel, empty.
+   *
+   * @return the tape
+   */
+  public GateTape newTape() {
+    return new GateTape(layer);
+  }
+
+  /**
+   * Lets memory into the streams and remembers what {@link #backward} needs: the same bits as
+   * {@link #forward(GateCall)}.
+   *
+   * @param call the memory to work on: whole sequences, without states
+   * @param tape receives what is remembered; holds nothing if the call is refused
+   * @throws IllegalArgumentException as {@link #forward(GateCall)}, if the call has states, or if
+   *     the tape is of another kernel
+   * @throws IllegalStateException if memory is closed
+   */
+  public void forward(GateCall call, GateTape tape) {
+    checkOwn(tape);
+    tape.forget();
+    if (!call.states().isEmpty()) {
+      throw new IllegalArgumentException(
+          "the call has states, but only whole sequences can be remembered for a backward");
+    }
+    check(call);
+    int read = version.get();
+    run(call, tape);
+    tape.complete(read);
+  }
+
+  /**
+   * The way back: from the gradient of a loss by the result of a forward to that by its rows, its
+   * streams and the weights.
+   *
+   * <p>Rows and streams get what falls on them through this layer. Where the layer returns a delta,
+   * the caller's own path, streams + delta, is the caller's; where it writes the streams in place,
+   * that path is included. Results that the forward rounded to bfloat16, the projection under
+   * {@link GateConfig.Rounding#BF16} and streams of that type, are treated as if they had not been
+   * (straight-through). The clamp of {@link GateConfig.Shape#SIGNED_SQRT} lets no gradient through
+   * where it holds the root, nor does a dot product of zero, as in automatic differentiation. A
+   * position without a token has no gradient of its rows, none through its gate, and a gradient of
+   * its streams only where they are written in place.
+   *
+   * <p>Sums over tokens are added up in one order: the same bits for any number of threads; the
+   * gradients of a token's rows and streams have the same bits whatever other sequences are in the
+   * call. The projection is read where the caller has it, and has to be as it was at the forward.
+   *
+   * <p>Scratch is kept for the next call as that of a forward is: 3 * S * W + 2 * W + 2 * E floats
+   * for each of up to 512 tokens, 256 * E floats, and some hundreds of kilobytes for each thread
+   * that helps.
+   *
+   * @param tape what a forward has left; it stays as it is
+   * @param outGradient F32 [B, T, S, W]
+   * @param rowsGradient F32 [B, T, E]: written
+   * @param streamsGradient F32 [B, T, S, W]: written
+   * @param gradients the weights' gradients, all F32: added to, so that several calls sum up; those
+   *     of {@link LayerWeights#zeros} to begin with. Norm weights are those as stored
+   * @throws IllegalArgumentException if memory has another size than the tape says, results overlap
+   *     anything else or cannot be written, gradients have another shape or type, the tape is of
+   *     another kernel, or outGradient holds a NaN or an infinity (the message says where); then
+   *     nothing was written
+   * @throws IllegalStateException if memory is closed, the tape is empty, or the weights were read
+   *     again after its forward
+   */
+  public void backward(
+      GateTape tape,
+      MemorySegment outGradient,
+      MemorySegment rowsGradient,
+      MemorySegment streamsGradient,
+      LayerWeights gradients) {
+    checkOwn(tape);
+    if (!tape.isRecorded()) {
+      throw new IllegalStateException(
+          "the tape is empty: a backward comes after a forward that was given the tape");
+    }
+    if (tape.version != version.get()) {
+      throw new IllegalStateException(
+          "the weights were read again after the tape's forward, which has to be done once more");
+    }
+    GateBackward run = idleBackward.poll();
+    if (run == null) {
+      run = new GateBackward(layer, loops, maxWorkers);
+    }
+    try {
+      run.check(tape, outGradient, rowsGradient, streamsGradient, gradients);
+      run.backward(
+          tape, outGradient, rowsGradient, streamsGradient, gradients, projectionToMultiply());
+    } finally {
+      idleBackward.offer(run);
+    }
+  }
+
+  private void checkOwn(GateTape tape) {
+    if (tape.layer != layer) {
+      throw new IllegalArgumentException("the tape is of another kernel: newTape makes one");
+    }
+  }
+
+  private Tensor projectionToMultiply() {
+    if (layer.weights.projection().dtype() != Dtype.F8_E4M3) {
+      return layer.weights.projection();
+    }
+    Tensor known = widened;
+    if (known == null) {
+      known = layer.weights.widenedProjection(Arena.ofAuto());
+      widened = known;
+    }
+    return known;
+  }
+
+  /**
+   * Reads again the weights that this kernel was made of, after an optimiser has changed them in
+   * place. Tapes of forwards before it are of no use afterwards. Not while a forward or a backward
+   * is running.
+   *
+   * @throws IllegalArgumentException if a weight is a NaN or an infinity (the message says which);
+   *     the kernel then keeps the weights it had
+   * @throws IllegalStateException if the projection is stored in FP8, whose scales belong to its
+   *     numbers, or the weights' memory is closed
+   */
+  public synchronized void refresh() {
+    if (layer.weights.projection().dtype() == Dtype.F8_E4M3) {
+      throw new IllegalStateException(
+          "the projection is F8_E4M3, which is not changed in place: make a new kernel");
+    }
+    layer.checkSmall();
+    if (product instanceof PackedProjection packed) {
+      packed.refresh(maxWorkers);
+    } else {
+      layer.checkProjection();
+      product = product(layer, layer.weights, choice);
+      idle.clear();
+    }
+    layer.readSmall();
+    version.incrementAndGet();
   }
 
   /**

@@ -219,4 +219,58 @@ interface GateLoops {
 
   /** x[i] = SiLU(x[i]) = x[i] / (1 + exp(-x[i])). */
   void silu(float[] x, int from, int count);
+
+  /** out[i] = g[i] * SiLU'(x[i]), where SiLU'(x) = s + x * s * (1 - s) of the sigmoid s of x. */
+  void siluGradient(
+      float[] x, int xFrom, float[] g, int gFrom, float[] out, int outFrom, int count);
+
+  /** out[i] += x[i] * factor * y[i], multiplied from the left. */
+  void addScaledProduct(
+      float[] x,
+      int xFrom,
+      float factor,
+      float[] y,
+      int yFrom,
+      float[] out,
+      int outFrom,
+      int count);
+
+  /**
+   * Two sums of products with the same numbers, in double precision: sums[0] = x . z, sums[1] = y .
+   * z.
+   *
+   * @param lanes scratch, at least {@link #LANES} long
+   */
+  void twoDots(
+      float[] x,
+      int xFrom,
+      float[] y,
+      int yFrom,
+      float[] z,
+      int zFrom,
+      int count,
+      double[] sums,
+      double[] lanes);
+
+  /**
+   * The way back through {@link #gateSums}: xOut[i] = y[i] * w[i] * f + x[i] * xFactor, yOut[i] =
+   * x[i] * w[i] * f + y[i] * yFactor, products[i] += x[i] * y[i] * f, multiplied from the left.
+   *
+   * @param from where x and y begin
+   */
+  void gateGradients(
+      float[] x,
+      float[] y,
+      int from,
+      float[] w,
+      int wFrom,
+      float f,
+      float xFactor,
+      float yFactor,
+      float[] xOut,
+      int xOutFrom,
+      float[] yOut,
+      float[] products,
+      int productsFrom,
+      int count);
 }

@@ -33,8 +33,7 @@ final class GateRun {
   /** Multiplications below which waking another thread costs more than it brings. */
   private static final long PARALLEL_WORK = 1 << 20;
 
-  /** Sums of a gate: key * key, stream * stream, key * stream * weight. */
-  private static final int SUMS = 3;
+  private static final int SUMS = GateTape.SUMS;
 
   private final PreparedLayer layer;
   private final BlockProduct product;
@@ -62,6 +61,10 @@ final class GateRun {
   // The call.
   private GateCall call;
   private MemorySegment live;
+
+  /** What the call is remembered in, or null. */
+  private GateTape tape;
+
   private int workers;
   private volatile boolean refused;
 
@@ -123,12 +126,25 @@ final class GateRun {
 
   /** Computes a call whose memory and states have been checked. */
   void forward(GateCall call) {
+    forward(call, null);
+  }
+
+  /**
+   * The same.
+   *
+   * @param tape remembers it, or null
+   */
+  void forward(GateCall call, GateTape tape) {
     this.call = call;
+    this.tape = tape;
     crew.begin();
     try {
       live = call.live().orElse(null);
       workers = shared(call) ? maxWorkers : 1;
       checkInputs();
+      if (tape != null) {
+        tape.start(call);
+      }
       int tokens = call.sequences() * call.tokens();
       for (first = 0; first < tokens; first += count) {
         count = Math.min(BLOCK, tokens - first);
@@ -137,6 +153,7 @@ final class GateRun {
     } finally {
       crew.end();
       this.call = null;
+      this.tape = null;
       live = null;
     }
   }
@@ -222,6 +239,12 @@ final class GateRun {
     parallel(product.pieces(), products, pieceItem);
     parallel(groups.count(), products, groupItem);
     parallel(count, 64L * count * streams, gateItem);
+    if (tape != null) {
+      System.arraycopy(
+          values, 0, tape.values, first * layer.gate.width(), count * layer.gate.width());
+      System.arraycopy(gates, 0, tape.gates, first * streams, count * streams);
+      System.arraycopy(factors, 0, tape.factors, first * streams, count * streams);
+    }
     if (call.gates().isPresent()) {
       long at = (long) first * streams * Float.BYTES;
       MemorySegment.copy(gates, 0, call.gates().get(), Memory.FLOAT, at, count * streams);
@@ -249,6 +272,9 @@ final class GateRun {
       }
     }
     product.put(token, tokens, rows);
+    if (tape != null) {
+      System.arraycopy(rows, 0, tape.rows, (first + token) * width, tokens * width);
+    }
   }
 
   private void pieceItem(int worker, int piece) {
@@ -288,6 +314,11 @@ final class GateRun {
             local.lanes);
         int at = ((n * streams + section) * perSection + group) * SUMS;
         System.arraycopy(local.sums, 0, keySums, at, SUMS);
+        if (tape != null) {
+          int to = (first + n) * layer.channels + channel;
+          System.arraycopy(local.products, n * stride, tape.keys, to, columns);
+          System.arraycopy(local.input, 0, tape.streams, to, columns);
+        }
       }
     }
   }
@@ -328,6 +359,9 @@ final class GateRun {
       meanSquare += valueSums[n * perSection + g];
     }
     meanSquare /= layer.gate.width();
+    if (tape != null) {
+      tape.meanSquares[first + n] = meanSquare;
+    }
     for (int s = 0; s < streams; s++) {
       float gate = 0;
       if (isLive) {
@@ -341,6 +375,9 @@ final class GateRun {
           dot += keySums[at + 2];
         }
         gate = function.gate(keys, queries, dot);
+        if (tape != null) {
+          tape.keepSums(first + n, s, keys, queries, dot);
+        }
       }
       gates[n * streams + s] = gate;
       if (layer.conv.isPresent()) {

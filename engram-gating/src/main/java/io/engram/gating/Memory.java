@@ -80,19 +80,30 @@ final class Memory {
    */
   static void check(
       String name, MemorySegment memory, GateCall call, int perToken, int elementBytes) {
+    check(name, memory, call.sequences(), call.tokens(), perToken, elementBytes);
+  }
+
+  /** The same for some sequences of some tokens. */
+  static void check(
+      String name,
+      MemorySegment memory,
+      int sequences,
+      int tokens,
+      int perToken,
+      int elementBytes) {
     if (!memory.scope().isAlive()) {
       throw new IllegalStateException("the memory of " + name + " is already closed");
     }
-    long elements = (long) call.sequences() * call.tokens() * perToken;
+    long elements = (long) sequences * tokens * perToken;
     if (memory.byteSize() / elementBytes != elements || memory.byteSize() % elementBytes != 0) {
       throw new IllegalArgumentException(
           name
               + " has "
               + memory.byteSize()
               + " bytes, expected "
-              + call.sequences()
+              + sequences
               + " sequences * "
-              + call.tokens()
+              + tokens
               + " tokens * "
               + perToken
               + " elements * "

@@ -2,9 +2,11 @@
 package io.engram.gating;
 
 import io.engram.ConvConfig;
+import io.engram.Dtype;
 import io.engram.GateConfig;
 import io.engram.gating.EngramLayer.Output;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.memory.MemoryWorkspace;
@@ -55,14 +57,25 @@ final class Nd4jForward implements EngramLayer.Forward {
   /** [1, outputs] in the projection's type, or null. */
   private final INDArray bias;
 
-  /** DOUBLE [1, S, W]. */
+  /** FLOAT [S, W] each: the norms' factors. */
+  private final INDArray keyFactor;
+
+  private final INDArray queryFactor;
+
+  /** FLOAT [1, S, W]: their product. */
   private final INDArray normWeight;
+
+  /** The product as DOUBLE. */
+  private final INDArray wideNormWeight;
 
   /** FLOAT [1, S, W], or null. */
   private final INDArray convFactor;
 
   /** FLOAT [1, 1, S * W] for each tap, or empty. */
   private final INDArray[] taps;
+
+  /** How often the weights were read again. */
+  private final AtomicInteger version = new AtomicInteger();
 
   Nd4jForward(PreparedLayer layer) {
     this(layer, COMPUTED_AT_ONCE);
@@ -72,45 +85,78 @@ final class Nd4jForward implements EngramLayer.Forward {
     this.layer = layer;
     this.computedAtOnce = computedAtOnce;
     this.function = new GateFunction(layer.gate);
-    int streams = layer.gate.streams();
-    int width = layer.gate.width();
+    long[] perStream = {1, layer.gate.streams(), layer.gate.width()};
     try (MemoryWorkspace _ = Nd4j.getWorkspaceManager().scopeOutOfWorkspaces()) {
       DataType type = inDouble() ? DataType.DOUBLE : DataType.FLOAT;
-      projection = load(type);
-      bias =
-          layer.bias == null
-              ? null
-              : Nd4j.createFromArray(layer.bias).castTo(type).reshape(1, layer.outputs);
-      normWeight =
-          Nd4j.createFromArray(layer.normWeight).castTo(DataType.DOUBLE).reshape(1, streams, width);
-      convFactor =
-          layer.conv.isEmpty()
-              ? null
-              : Nd4j.createFromArray(layer.convFactor).reshape(1, streams, width);
+      projection = create(type, layer.outputs, layer.rowWidth);
+      bias = layer.bias == null ? null : create(type, 1, layer.outputs);
+      keyFactor = create(DataType.FLOAT, layer.gate.streams(), layer.gate.width());
+      queryFactor = create(DataType.FLOAT, layer.gate.streams(), layer.gate.width());
+      normWeight = create(DataType.FLOAT, perStream);
+      wideNormWeight = create(DataType.DOUBLE, perStream);
+      convFactor = layer.conv.isEmpty() ? null : create(DataType.FLOAT, perStream);
       taps = new INDArray[layer.conv.map(ConvConfig::kernelSize).orElse(0)];
       for (int k = 0; k < taps.length; k++) {
-        float[] tap = new float[layer.channels];
-        System.arraycopy(layer.taps, k * layer.channels, tap, 0, layer.channels);
-        taps[k] = Nd4j.createFromArray(tap).reshape(1, 1, layer.channels);
+        taps[k] = create(DataType.FLOAT, 1, 1, layer.channels);
       }
     }
+    read();
+  }
+
+  private static INDArray create(DataType type, long... shape) {
+    return Nd4j.createUninitialized(type, shape, 'c');
+  }
+
+  @Override
+  public void refresh() {
+    if (layer.weights.projection().dtype() == Dtype.F8_E4M3) {
+      throw new IllegalStateException(
+          "the projection is F8_E4M3, which is not changed in place: make a new layer");
+    }
+    layer.checkSmall();
+    layer.checkProjection();
+    layer.readSmall();
+    read();
+    version.incrementAndGet();
+  }
+
+  private void read() {
+    readProjection();
+    if (bias != null) {
+      fill(bias, layer.bias);
+    }
+    fill(keyFactor, layer.keyFactor);
+    fill(queryFactor, layer.queryFactor);
+    fill(normWeight, layer.normWeight);
+    wideNormWeight.assign(normWeight);
+    if (convFactor != null) {
+      fill(convFactor, layer.convFactor);
+    }
+    for (int k = 0; k < taps.length; k++) {
+      float[] tap = new float[layer.channels];
+      System.arraycopy(layer.taps, k * layer.channels, tap, 0, layer.channels);
+      fill(taps[k], tap);
+    }
+  }
+
+  private static void fill(INDArray array, float[] values) {
+    array.assign(Nd4j.createFromArray(values).reshape(array.shape()));
   }
 
   private boolean inDouble() {
     return layer.gate.rounding() == GateConfig.Rounding.BF16;
   }
 
-  private INDArray load(DataType type) {
-    INDArray all = Nd4j.createUninitialized(type, new long[] {layer.outputs, layer.rowWidth}, 'c');
+  private void readProjection() {
     int atOnce = Math.max(1, LOADED_AT_ONCE / layer.rowWidth);
     for (int row = 0; row < layer.outputs; row += atOnce) {
       int rows = Math.min(atOnce, layer.outputs - row);
       float[] values = new float[rows * layer.rowWidth];
       layer.readProjection(row, rows, new short[values.length], values);
-      all.get(NDArrayIndex.interval(row, row + rows), NDArrayIndex.all())
+      projection
+          .get(NDArrayIndex.interval(row, row + rows), NDArrayIndex.all())
           .assign(Nd4j.createFromArray(values).reshape(rows, layer.rowWidth));
     }
-    return all;
   }
 
   @Override
@@ -128,15 +174,15 @@ final class Nd4jForward implements EngramLayer.Forward {
       List<ConvState> moving = tokens <= step ? states : copies(states, (int) sequences);
       for (long from = 0; from < tokens; from += step) {
         long to = Math.min(tokens, from + step);
-        try (MemoryWorkspace _ =
-            Nd4j.getWorkspaceManager().getAndActivateWorkspace(WORKSPACE_CONFIG, WORKSPACE)) {
+        try (MemoryWorkspace _ = workspace()) {
           compute(
               from,
               piece(streams, from, to),
               piece(rows, from, to),
               live == null ? null : piece(live, tokens, from, to),
               moving,
-              new Output(piece(output.streams(), from, to), piece(output.gates(), from, to)));
+              new Output(piece(output.streams(), from, to), piece(output.gates(), from, to)),
+              null);
         }
       }
       for (int i = 0; tokens > step && i < states.size(); i++) {
@@ -147,6 +193,23 @@ final class Nd4jForward implements EngramLayer.Forward {
         states.get(i).release();
       }
     }
+  }
+
+  @Override
+  public EngramLayer.Tape record(INDArray streams, INDArray rows, boolean[] live, Output output) {
+    Nd4jTape tape;
+    try (MemoryWorkspace _ = Nd4j.getWorkspaceManager().scopeOutOfWorkspaces()) {
+      tape = new Nd4jTape(this, layer, streams, rows, live);
+    }
+    try (MemoryWorkspace _ = workspace()) {
+      compute(0, streams, rows, live, List.of(), output, tape);
+    }
+    return tape;
+  }
+
+  /** Where intermediate arrays of a call live, to be closed at its end. */
+  static MemoryWorkspace workspace() {
+    return Nd4j.getWorkspaceManager().getAndActivateWorkspace(WORKSPACE_CONFIG, WORKSPACE);
   }
 
   /** States for a sequence in pieces: the caller's as they are now, or such as are at the start. */
@@ -183,7 +246,8 @@ final class Nd4jForward implements EngramLayer.Forward {
       INDArray rows,
       boolean[] live,
       List<ConvState> states,
-      Output output) {
+      Output output,
+      Nd4jTape tape) {
     long tokens = streams.size(0) * streams.size(1);
     int count = layer.gate.streams();
     int width = layer.gate.width();
@@ -193,7 +257,7 @@ final class Nd4jForward implements EngramLayer.Forward {
     double[] norms = doubles(wide.norm2(2));
     double[] queryNorms = doubles(query.norm2(2));
     INDArray keys = wide.get(all(), NDArrayIndex.interval(0, count), all());
-    double[] dots = doubles(query.mul(normWeight).muli(keys).sum(2));
+    double[] dots = doubles(query.mul(wideNormWeight).muli(keys).sum(2));
     float[] gates = new float[dots.length];
     for (int n = 0; n < tokens; n++) {
       if (live == null || live[n]) {
@@ -205,6 +269,9 @@ final class Nd4jForward implements EngramLayer.Forward {
         }
       }
     }
+    if (tape != null) {
+      tape.gates(keysAndValue, norms, queryNorms, dots, gates);
+    }
     INDArray gate = Nd4j.createFromArray(gates).reshape(tokens, count, 1);
     output.gates().assign(gate.reshape(output.gates().shape()));
     INDArray value =
@@ -214,7 +281,7 @@ final class Nd4jForward implements EngramLayer.Forward {
     INDArray memory = value.mul(gate);
     if (layer.conv.isPresent()) {
       memory.addi(
-          convolved(value, gates, norms, states, streams.size(0), streams.size(1))
+          convolved(value, gates, norms, states, streams.size(0), streams.size(1), tape)
               .reshape(memory.shape()));
     }
     INDArray result = memory.reshape(streams.shape());
@@ -328,7 +395,8 @@ final class Nd4jForward implements EngramLayer.Forward {
       double[] norms,
       List<ConvState> states,
       long sequences,
-      long tokens) {
+      long tokens,
+      Nd4jTape tape) {
     ConvConfig conv = layer.conv.orElseThrow();
     int count = layer.gate.streams();
     int history = conv.history();
@@ -361,6 +429,9 @@ final class Nd4jForward implements EngramLayer.Forward {
       INDArray term =
           padded.get(all(), NDArrayIndex.interval(from, from + tokens), all()).mul(taps[k]);
       sum = sum == null ? term : sum.addi(term);
+    }
+    if (tape != null) {
+      tape.convolution(padded, sum);
     }
     Nd4j.exec(new Swish(sum, sum));
     for (int i = 0; i < states.size(); i++) {
@@ -403,7 +474,35 @@ final class Nd4jForward implements EngramLayer.Forward {
     return Nd4j.createFromArray(past).reshape(sequences, history, channels);
   }
 
-  private static double[] doubles(INDArray array) {
+  int version() {
+    return version.get();
+  }
+
+  INDArray projection() {
+    return projection;
+  }
+
+  INDArray keyFactor() {
+    return keyFactor;
+  }
+
+  INDArray queryFactor() {
+    return queryFactor;
+  }
+
+  INDArray normWeight() {
+    return normWeight;
+  }
+
+  INDArray convFactor() {
+    return convFactor;
+  }
+
+  INDArray[] taps() {
+    return taps;
+  }
+
+  static double[] doubles(INDArray array) {
     return array.dup('c').data().asDouble();
   }
 

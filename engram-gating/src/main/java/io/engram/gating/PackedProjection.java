@@ -3,6 +3,7 @@ package io.engram.gating;
 
 import io.engram.LayerWeights;
 import io.engram.Tensor;
+import io.engram.hash.kernel.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -18,7 +19,8 @@ import java.util.Optional;
  * float32 weights of a layer that sums in double precision are widened beforehand.
  *
  * <p>The sum of one output is made of chains of {@link #DEPTH} additions, added up in their order:
- * the same bits for any number of tokens. Immutable, safe to share.
+ * the same bits for any number of tokens. Safe to share; it changes only where {@link #refresh} is
+ * called.
  */
 final class PackedProjection implements BlockProduct.Maker {
   /** Summands of one chain: a piece of four panels stays in the second cache. */
@@ -55,6 +57,9 @@ final class PackedProjection implements BlockProduct.Maker {
   /** F32 [groups, PANELS, blocks of a row, panelWidth]: of FP8, as the loops want them. */
   private final MemorySegment factors;
 
+  /** Made when it is needed first. */
+  private Refresh refresh;
+
   PackedProjection(PreparedLayer layer, GateLoops loops) {
     this.layer = layer;
     this.loops = loops;
@@ -70,16 +75,77 @@ final class PackedProjection implements BlockProduct.Maker {
     float[] row = new float[rowWidth];
     short[] shorts = new short[rowWidth];
     for (int item = 0; item < groups.count(); item++) {
+      store(item, shorts, row);
+    }
+  }
+
+  /** Packs one group of outputs. */
+  private void store(int item, short[] shorts, float[] row) {
+    for (int c = 0; c < groups.columns(item); c++) {
+      int output = groups.output(item) + c;
+      int panel = item * GateLoops.PANELS + c / panelWidth;
+      if (element == Element.FP8) {
+        storeCodes(panel, c % panelWidth, output);
+      } else {
+        layer.readProjection(output, 1, shorts, row);
+        store(panel * panelBytes(), c % panelWidth, row);
+      }
+    }
+  }
+
+  /**
+   * Packs the weights again, after they have changed, if they are numbers.
+   *
+   * @throws IllegalArgumentException if one is not; then nothing has changed
+   */
+  void refresh(int maxWorkers) {
+    if (refresh == null) {
+      refresh = new Refresh(maxWorkers);
+    }
+    refresh.run();
+  }
+
+  /** Done after each step of an optimiser, so by all threads, and without garbage. */
+  private final class Refresh {
+    private final Workers crew;
+    private final int maxWorkers;
+    private final float[][] rows;
+    private final short[][] shorts;
+    private final Workers.Body check = this::check;
+    private final Workers.Body pack = this::pack;
+
+    Refresh(int maxWorkers) {
+      this.maxWorkers = maxWorkers;
+      crew = new Workers(maxWorkers);
+      rows = new float[maxWorkers][rowWidth];
+      shorts = new short[maxWorkers][rowWidth];
+    }
+
+    void run() {
+      int workers = Memory.isShared(layer.projection) ? maxWorkers : 1;
+      crew.begin();
+      try {
+        crew.forEach(workers, groups.count(), check);
+        crew.forEach(workers, groups.count(), pack);
+      } finally {
+        crew.end();
+      }
+    }
+
+    private void check(int worker, int item) {
       for (int c = 0; c < groups.columns(item); c++) {
-        int output = groups.output(item) + c;
-        int panel = item * GateLoops.PANELS + c / panelWidth;
-        if (element == Element.FP8) {
-          storeCodes(panel, c % panelWidth, output);
-        } else {
-          layer.readProjection(output, 1, shorts, row);
-          store(panel * panelBytes(), c % panelWidth, row);
+        layer.checkProjectionRow(groups.output(item) + c, shorts[worker], rows[worker]);
+      }
+    }
+
+    private void pack(int worker, int item) {
+      if (element == Element.BF16) {
+        // Halves are put into their ints one by one.
+        for (long at = 0; at < groupBytes(); at += Integer.BYTES) {
+          weights.set(ValueLayout.JAVA_INT, item * groupBytes() + at, 0);
         }
       }
+      store(item, shorts[worker], rows[worker]);
     }
   }
 

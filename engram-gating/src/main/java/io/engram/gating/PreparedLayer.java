@@ -34,6 +34,12 @@ final class PreparedLayer {
   /** [outputs], or null. */
   final float[] bias;
 
+  /** [S, W]. */
+  final float[] keyFactor;
+
+  /** [S, W]. */
+  final float[] queryFactor;
+
   /** [S, W]: key factor * query factor. */
   final float[] normWeight;
 
@@ -58,48 +64,77 @@ final class PreparedLayer {
     this.projectionType =
         weights.projection().dtype() == Dtype.F8_E4M3 ? Dtype.BF16 : weights.projection().dtype();
     checkProjection();
-    this.bias = weights.bias().map(t -> floats("bias", t)).orElse(null);
-    float[] key = factors("keyNorm", weights.keyNorm());
-    float[] query = factors("queryNorm", weights.queryNorm());
+    this.bias = weights.bias().map(PreparedLayer::room).orElse(null);
+    this.keyFactor = room(weights.keyNorm());
+    this.queryFactor = room(weights.queryNorm());
     this.normWeight = new float[channels];
-    for (int i = 0; i < channels; i++) {
-      normWeight[i] = key[i] * query[i];
-    }
-    this.convFactor = weights.convNorm().map(t -> factors("convNorm", t)).orElse(null);
-    this.taps = weights.conv().map(t -> transposed(floats("conv", t))).orElse(null);
+    this.convFactor = weights.convNorm().map(PreparedLayer::room).orElse(null);
+    this.taps = weights.conv().map(PreparedLayer::room).orElse(null);
+    checkSmall();
+    readSmall();
   }
 
-  private float[] factors(String name, Tensor tensor) {
-    float[] factors = floats(name, tensor);
+  /** Everything but the projection is looked at before anything changes. */
+  void checkSmall() {
+    check("bias", weights.bias().orElse(null));
+    check("keyNorm", weights.keyNorm());
+    check("queryNorm", weights.queryNorm());
+    check("convNorm", weights.convNorm().orElse(null));
+    check("conv", weights.conv().orElse(null));
+  }
+
+  /** Reads everything but the projection, again where the caller has changed it. */
+  void readSmall() {
+    if (bias != null) {
+      read(weights.bias().orElseThrow(), bias);
+    }
+    readFactors(weights.keyNorm(), keyFactor);
+    readFactors(weights.queryNorm(), queryFactor);
+    for (int i = 0; i < channels; i++) {
+      normWeight[i] = keyFactor[i] * queryFactor[i];
+    }
+    if (conv.isPresent()) {
+      readFactors(weights.convNorm().orElseThrow(), convFactor);
+      transpose(weights.conv().orElseThrow().data());
+    }
+  }
+
+  private static float[] room(Tensor tensor) {
+    return new float[Math.toIntExact(tensor.count())];
+  }
+
+  private static void read(Tensor tensor, float[] out) {
+    MemorySegment.copy(tensor.data(), Memory.FLOAT, 0, out, 0, out.length);
+  }
+
+  private void readFactors(Tensor tensor, float[] factors) {
+    read(tensor, factors);
     if (gate.normWeight() == GateConfig.NormWeight.ONE_PLUS) {
       for (int i = 0; i < factors.length; i++) {
         factors[i] += 1;
       }
     }
-    return factors;
   }
 
-  private float[] transposed(float[] weights) {
+  private void transpose(MemorySegment kernel) {
     int kernelSize = conv.orElseThrow().kernelSize();
-    float[] transposed = new float[weights.length];
     for (int c = 0; c < channels; c++) {
       for (int k = 0; k < kernelSize; k++) {
-        transposed[k * channels + c] = weights[c * kernelSize + k];
+        long at = ((long) c * kernelSize + k) * Float.BYTES;
+        taps[k * channels + c] = kernel.get(Memory.FLOAT, at);
       }
     }
-    return transposed;
   }
 
-  private static float[] floats(String name, Tensor tensor) {
-    float[] values = new float[Math.toIntExact(tensor.count())];
-    MemorySegment.copy(tensor.data(), Memory.FLOAT, 0, values, 0, values.length);
-    for (int i = 0; i < values.length; i++) {
-      if (!Float.isFinite(values[i])) {
+  private static void check(String name, Tensor tensor) {
+    long count = tensor == null ? 0 : tensor.count();
+    for (long i = 0; i < count; i++) {
+      float value = tensor.data().get(Memory.FLOAT, i * Float.BYTES);
+      if (!Float.isFinite(value)) {
         throw new IllegalArgumentException(
-            name + " " + tensor + " holds " + values[i] + " at element " + i);
+            name + " " + tensor + " holds " + value + " at element " + i);
       }
     }
-    return values;
   }
 
   /** Whether products are summed in double precision, then rounded once. */
@@ -107,16 +142,20 @@ final class PreparedLayer {
     return gate.rounding() == GateConfig.Rounding.BF16;
   }
 
-  /** A NaN among the weights would spread to every token without a word. */
-  private void checkProjection() {
+  void checkProjection() {
     float[] row = new float[rowWidth];
     short[] shorts = new short[rowWidth];
     for (int o = 0; o < outputs; o++) {
-      readProjection(o, 1, shorts, row);
-      if (!GateLoops.CHOSEN.finite(row, 0, rowWidth)) {
-        throw new IllegalArgumentException(
-            "projection holds a NaN or an infinity in row " + o + " of " + outputs);
-      }
+      checkProjectionRow(o, shorts, row);
+    }
+  }
+
+  /** A NaN among the weights would spread to every token without a word. */
+  void checkProjectionRow(int o, short[] shorts, float[] row) {
+    readProjection(o, 1, shorts, row);
+    if (!GateLoops.CHOSEN.finite(row, 0, rowWidth)) {
+      throw new IllegalArgumentException(
+          "projection holds a NaN or an infinity in row " + o + " of " + outputs);
     }
   }
 

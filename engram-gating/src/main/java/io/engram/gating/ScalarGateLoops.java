@@ -364,4 +364,75 @@ final class ScalarGateLoops implements GateLoops {
       x[i] = Silu.of(x[i]);
     }
   }
+
+  @Override
+  public void siluGradient(
+      float[] x, int xFrom, float[] g, int gFrom, float[] out, int outFrom, int count) {
+    for (int i = 0; i < count; i++) {
+      out[outFrom + i] = g[gFrom + i] * Silu.slope(x[xFrom + i]);
+    }
+  }
+
+  @Override
+  public void addScaledProduct(
+      float[] x,
+      int xFrom,
+      float factor,
+      float[] y,
+      int yFrom,
+      float[] out,
+      int outFrom,
+      int count) {
+    for (int i = 0; i < count; i++) {
+      out[outFrom + i] += x[xFrom + i] * factor * y[yFrom + i];
+    }
+  }
+
+  @Override
+  public void twoDots(
+      float[] x,
+      int xFrom,
+      float[] y,
+      int yFrom,
+      float[] z,
+      int zFrom,
+      int count,
+      double[] sums,
+      double[] lanes) {
+    double xz = 0;
+    double yz = 0;
+    for (int i = 0; i < count; i++) {
+      double c = z[zFrom + i];
+      xz += x[xFrom + i] * c;
+      yz += y[yFrom + i] * c;
+    }
+    sums[0] = xz;
+    sums[1] = yz;
+  }
+
+  @Override
+  public void gateGradients(
+      float[] x,
+      float[] y,
+      int from,
+      float[] w,
+      int wFrom,
+      float f,
+      float xFactor,
+      float yFactor,
+      float[] xOut,
+      int xOutFrom,
+      float[] yOut,
+      float[] products,
+      int productsFrom,
+      int count) {
+    for (int i = 0; i < count; i++) {
+      float a = x[from + i];
+      float b = y[from + i];
+      float c = w[wFrom + i];
+      xOut[xOutFrom + i] = b * c * f + a * xFactor;
+      yOut[i] = a * c * f + b * yFactor;
+      products[productsFrom + i] += a * b * f;
+    }
+  }
 }

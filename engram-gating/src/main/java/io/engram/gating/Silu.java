@@ -33,6 +33,18 @@ final class Silu {
   private Silu() {}
 
   static float of(float x) {
+    return x / (1f + inverse(x));
+  }
+
+  /** The derivative: s + x * s * (1 - s) of the sigmoid s of x. */
+  static float slope(float x) {
+    float inverse = inverse(x);
+    float sigmoid = 1f / (1f + inverse);
+    return sigmoid + x * sigmoid * (inverse * sigmoid);
+  }
+
+  /** exp(-x), within the normal numbers. */
+  private static float inverse(float x) {
     float z = Math.min(Math.max(-x, -LIMIT), LIMIT);
     float shifted = z * LOG2_E + ROUNDER;
     float n = shifted - ROUNDER;
@@ -41,6 +53,6 @@ final class Silu {
     p = (p + 1f) * r + 1f;
     float power =
         Float.intBitsToFloat((Float.floatToRawIntBits(shifted) - ROUNDER_BITS + 127) << 23);
-    return x / (1f + p * power);
+    return p * power;
   }
 }

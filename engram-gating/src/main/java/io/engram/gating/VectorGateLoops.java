@@ -669,4 +669,130 @@ final class VectorGateLoops implements GateLoops {
       x[from + i] = Silu.of(x[from + i]);
     }
   }
+
+  @Override
+  public void siluGradient(
+      float[] x, int xFrom, float[] g, int gFrom, float[] out, int outFrom, int count) {
+    int bound = F.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += F.length()) {
+      FloatVector v = FloatVector.fromArray(F, x, xFrom + i);
+      FloatVector z = v.neg().max(-Silu.LIMIT).min(Silu.LIMIT);
+      FloatVector shifted = z.mul(Silu.LOG2_E).add(Silu.ROUNDER);
+      FloatVector n = shifted.sub(Silu.ROUNDER);
+      FloatVector r = z.sub(n.mul(Silu.LN2_HIGH)).sub(n.mul(Silu.LN2_LOW));
+      FloatVector p = r.mul(Silu.C7).add(Silu.C6);
+      p = p.mul(r).add(Silu.C5);
+      p = p.mul(r).add(Silu.C4);
+      p = p.mul(r).add(Silu.C3);
+      p = p.mul(r).add(Silu.C2).mul(r).add(1f).mul(r).add(1f);
+      FloatVector power =
+          shifted
+              .reinterpretAsInts()
+              .add(127 - Silu.ROUNDER_BITS)
+              .lanewise(VectorOperators.LSHL, 23)
+              .reinterpretAsFloats();
+      FloatVector inverse = p.mul(power);
+      FloatVector sigmoid = FloatVector.broadcast(F, 1f).div(inverse.add(1f));
+      FloatVector slope = sigmoid.add(v.mul(sigmoid).mul(inverse.mul(sigmoid)));
+      FloatVector.fromArray(F, g, gFrom + i).mul(slope).intoArray(out, outFrom + i);
+    }
+    for (; i < count; i++) {
+      out[outFrom + i] = g[gFrom + i] * Silu.slope(x[xFrom + i]);
+    }
+  }
+
+  @Override
+  public void addScaledProduct(
+      float[] x,
+      int xFrom,
+      float factor,
+      float[] y,
+      int yFrom,
+      float[] out,
+      int outFrom,
+      int count) {
+    int bound = F.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += F.length()) {
+      FloatVector product =
+          FloatVector.fromArray(F, x, xFrom + i)
+              .mul(factor)
+              .mul(FloatVector.fromArray(F, y, yFrom + i));
+      FloatVector.fromArray(F, out, outFrom + i).add(product).intoArray(out, outFrom + i);
+    }
+    for (; i < count; i++) {
+      out[outFrom + i] += x[xFrom + i] * factor * y[yFrom + i];
+    }
+  }
+
+  @Override
+  public void twoDots(
+      float[] x,
+      int xFrom,
+      float[] y,
+      int yFrom,
+      float[] z,
+      int zFrom,
+      int count,
+      double[] sums,
+      double[] lanes) {
+    DoubleVector xz = DoubleVector.zero(D);
+    DoubleVector yz = DoubleVector.zero(D);
+    int bound = D.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += D.length()) {
+      DoubleVector a = (DoubleVector) FloatVector.fromArray(F_HALF, x, xFrom + i).castShape(D, 0);
+      DoubleVector b = (DoubleVector) FloatVector.fromArray(F_HALF, y, yFrom + i).castShape(D, 0);
+      DoubleVector c = (DoubleVector) FloatVector.fromArray(F_HALF, z, zFrom + i).castShape(D, 0);
+      xz = a.fma(c, xz);
+      yz = b.fma(c, yz);
+    }
+    xz.intoArray(lanes, 0);
+    yz.intoArray(lanes, D.length());
+    sums(lanes, 2, sums, 0);
+    for (; i < count; i++) {
+      double c = z[zFrom + i];
+      sums[0] += x[xFrom + i] * c;
+      sums[1] += y[yFrom + i] * c;
+    }
+  }
+
+  @Override
+  public void gateGradients(
+      float[] x,
+      float[] y,
+      int from,
+      float[] w,
+      int wFrom,
+      float f,
+      float xFactor,
+      float yFactor,
+      float[] xOut,
+      int xOutFrom,
+      float[] yOut,
+      float[] products,
+      int productsFrom,
+      int count) {
+    int bound = F.loopBound(count);
+    int i = 0;
+    for (; i < bound; i += F.length()) {
+      FloatVector a = FloatVector.fromArray(F, x, from + i);
+      FloatVector b = FloatVector.fromArray(F, y, from + i);
+      FloatVector c = FloatVector.fromArray(F, w, wFrom + i);
+      b.mul(c).mul(f).add(a.mul(xFactor)).intoArray(xOut, xOutFrom + i);
+      a.mul(c).mul(f).add(b.mul(yFactor)).intoArray(yOut, i);
+      FloatVector.fromArray(F, products, productsFrom + i)
+          .add(a.mul(b).mul(f))
+          .intoArray(products, productsFrom + i);
+    }
+    for (; i < count; i++) {
+      float a = x[from + i];
+      float b = y[from + i];
+      float c = w[wFrom + i];
+      xOut[xOutFrom + i] = b * c * f + a * xFactor;
+      yOut[i] = a * c * f + b * yFactor;
+      products[productsFrom + i] += a * b * f;
+    }
+  }
 }

@@ -13,18 +13,27 @@ import io.engram.EngramConfig;
 import io.engram.EngramMemory;
 import io.engram.GateConfig;
 import io.engram.MemoryOptions;
+import io.engram.Tensor;
+import io.engram.checkpoint.Safetensors;
 import io.engram.gating.EngramLayer.Engine;
+import io.engram.gating.EngramLayer.Gradients;
 import io.engram.gating.EngramLayer.Input;
 import io.engram.gating.EngramLayer.Output;
+import io.engram.gating.EngramLayer.Recorded;
 import io.engram.hash.Lookback;
 import io.engram.prefetch.PrefetchOptions;
 import io.engram.prefetch.Retrieval;
 import io.engram.testkit.Golden;
 import io.engram.testkit.Seeds;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.random.RandomGenerator;
 import java.util.stream.IntStream;
@@ -32,6 +41,7 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.memory.MemoryWorkspace;
 import org.nd4j.linalg.api.memory.conf.WorkspaceConfiguration;
@@ -530,6 +540,218 @@ abstract class EngramLayerContract {
       }
     }
     assertArrayEquals(whole, stepped, sameBitsInAnyChunk() ? 0f : 2e-5f);
+  }
+
+  // --- the way back ---------------------------------------------------------------------------
+
+  /** Of the demo's module, differentiated by PyTorch in float32; see GateBackwardTest for 2e-5. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 15})
+  void gradientsAreThoseOfTheDemosModule(int id) {
+    try (EngramMemory memory = EngramMemory.open(Golden.path("demo_mini"));
+        Arena arena = Arena.ofConfined()) {
+      Safetensors expected =
+          Safetensors.open(Golden.path("demo_mini").resolve("expected.safetensors"), arena);
+      long[] ids =
+          expected
+              .tensor("L" + id + ".row_ids")
+              .data()
+              .toArray(ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN));
+      EngramLayer layer = EngramLayer.load(memory, id, engine());
+      INDArray streams = tensor(expected, id, "hidden_states");
+      Recorded recorded =
+          layer.record(Input.of(streams, rows(memory.table(id).gather(ids), 2, 13)));
+      // What a caller does to the streams afterwards is not the layer's business.
+      streams.addi(recorded.output().streams());
+      Nd4jWeights sums = Nd4jWeights.copyOf(memory.weights(id)).zeros();
+      Gradients gradients = recorded.backward(tensor(expected, id, "dout"), sums);
+
+      Map<String, INDArray> all = sums.arrays();
+      assertGradient(tensor(expected, id, "grad.hidden_states"), gradients.streams());
+      assertGradient(
+          stacked(expected, id, "key_projs.{i}.weight", "value_proj.weight"),
+          all.get("projection"));
+      assertGradient(
+          stacked(expected, id, "key_projs.{i}.bias", "value_proj.bias"), all.get("bias"));
+      assertGradient(stacked(expected, id, "norm1.{i}.weight"), all.get("keyNorm"));
+      assertGradient(stacked(expected, id, "norm2.{i}.weight"), all.get("queryNorm"));
+      assertGradient(stacked(expected, id, "short_conv.norms.{i}.weight"), all.get("convNorm"));
+      assertGradient(stacked(expected, id, "short_conv.conv.weight"), all.get("conv"));
+      INDArray table = tensor(expected, id, "grad.multi_head_embedding.embedding.weight");
+      int headDim = (int) table.size(1);
+      float[] byRow = new float[(int) table.length()];
+      float[] rows = floats(gradients.rows());
+      for (int i = 0; i < rows.length; i++) {
+        byRow[(int) ids[i / headDim] * headDim + i % headDim] += rows[i];
+      }
+      assertGradient(table, array(byRow, table.shape()));
+    }
+  }
+
+  private static INDArray tensor(Safetensors file, int layer, String name) {
+    Tensor tensor = file.tensor("L" + layer + "." + name);
+    return array(tensor.data().toArray(Memory.FLOAT), tensor.shape());
+  }
+
+  private static INDArray stacked(Safetensors file, int layer, String... names) {
+    List<INDArray> flat = new ArrayList<>();
+    for (String name : names) {
+      for (int i = 0; i < (name.contains("{i}") ? 3 : 1); i++) {
+        flat.add(tensor(file, layer, "grad." + name.replace("{i}", "" + i)).ravel());
+      }
+    }
+    return Nd4j.concat(0, flat.toArray(INDArray[]::new));
+  }
+
+  private static void assertGradient(INDArray expected, INDArray actual) {
+    double[] theirs = expected.dup('c').data().asDouble();
+    double largest = Arrays.stream(theirs).map(Math::abs).max().orElseThrow();
+    assertTrue(largest > 0);
+    assertArrayEquals(theirs, actual.dup('c').data().asDouble(), 2e-5 * largest);
+  }
+
+  static Stream<GateConfig> variants() {
+    return GateBackwardTest.variants();
+  }
+
+  /** Every number of every input is moved in double precision; some tokens are dead. */
+  @ParameterizedTest
+  @MethodSource("variants")
+  void gradientsAreTheDifferencesOfTheLoss(GateConfig gate) {
+    RandomGenerator random = Seeds.random("differences " + engine() + " " + gate);
+    RandomLayer r = RandomLayer.of(gate, GateBackwardTest.convOf(gate), 6, Dtype.F32, random);
+    boolean[] live = new boolean[2 * 7];
+    for (int i = 0; i < live.length; i++) {
+      live[i] = random.nextInt(5) > 0;
+    }
+    float[] rows;
+    float[] streams;
+    DoubleLayer reference;
+    do {
+      // Beside a root of zero no difference is a derivative.
+      rows = RandomLayer.values(random, live.length * 6);
+      streams = RandomLayer.values(random, live.length * r.channels());
+      reference = new DoubleLayer(r, 2, 7, rows, streams, live);
+    } while (reference.smallestDot < 0.01);
+    float[] outGradient = RandomLayer.values(random, streams.length);
+    for (int n = 0; n < live.length; n++) {
+      if (!live[n]) {
+        Arrays.fill(rows, n * 6, (n + 1) * 6, Float.NaN);
+        if (gate.residual() == GateConfig.Residual.DELTA) {
+          Arrays.fill(streams, n * r.channels(), (n + 1) * r.channels(), Float.NaN);
+        }
+      }
+    }
+    Input input =
+        Input.of(streams(streams, 2, 7, gate), rows(rows, 2, 7, 6)).withLive(live(live, 2));
+    EngramLayer layer = layer(r);
+    Recorded recorded = layer.record(input);
+    assertEquals(layer.forward(input), recorded.output());
+    Nd4jWeights sums = Nd4jWeights.copyOf(r.weights()).zeros();
+    Gradients gradients = recorded.backward(streams(outGradient, 2, 7, gate), sums);
+    Map<String, INDArray> ours = new LinkedHashMap<>(sums.arrays());
+    ours.put("rows", gradients.rows());
+    ours.put("streams", gradients.streams());
+    assertEquals(reference.inputs.keySet(), ours.keySet());
+    for (Map.Entry<String, INDArray> e : ours.entrySet()) {
+      double[] expected = new double[(int) e.getValue().length()];
+      for (int i = 0; i < expected.length; i++) {
+        expected[i] = reference.derivative(e.getKey(), i, 1e-5, outGradient);
+      }
+      double largest = Arrays.stream(expected).map(Math::abs).max().orElseThrow();
+      assertArrayEquals(
+          expected,
+          e.getValue().dup('c').data().asDouble(),
+          2e-5 * Math.max(largest, 1e-3),
+          e.getKey() + " of " + gate);
+    }
+    // Gradients of weights add up, those of what went in do not.
+    Gradients again = recorded.backward(streams(outGradient, 2, 7, gate), sums);
+    assertEquals(gradients, again);
+    Nd4jWeights once = sums.zeros();
+    recorded.backward(streams(outGradient, 2, 7, gate), once);
+    once.arrays().forEach((name, g) -> assertGradient(g.mul(2), sums.arrays().get(name)));
+    sums.clear();
+    assertEquals(0, sums.arrays().get("projection").amaxNumber().doubleValue());
+  }
+
+  /** A dot product of zero, and one below the least root, move no gate. */
+  @Test
+  void aGateAtItsLeastRootDoesNotMove() {
+    for (GateConfig gate : List.of(Variants.demo(2, 5), Variants.v41(2, 5))) {
+      RandomLayer r = RandomLayer.of(gate, Optional.empty(), 6, Dtype.F32, Seeds.random("least"));
+      float[] rows = RandomLayer.values(Seeds.random("least rows"), 6);
+      Recorded recorded =
+          layer(r).record(Input.of(streams(new float[10], 1, 1, gate), rows(rows, 1, 1, 6)));
+      INDArray outGradient = streams(RandomLayer.values(Seeds.random("least out"), 10), 1, 1, gate);
+      Nd4jWeights sums = Nd4jWeights.copyOf(r.weights()).zeros();
+      Gradients gradients = recorded.backward(outGradient, sums);
+      boolean inPlace = gate.residual() == GateConfig.Residual.IN_PLACE;
+      assertEquals(inPlace ? outGradient : outGradient.mul(0), gradients.streams().mul(1).addi(0));
+      assertEquals(0, sums.arrays().get("keyNorm").amaxNumber().doubleValue());
+      assertTrue(gradients.rows().amaxNumber().doubleValue() > 0, "the value has its gradient");
+    }
+  }
+
+  @Test
+  void newWeightsAreReadWhenTheLayerIsToldTo() {
+    Nd4jWeights weights =
+        Nd4jWeights.initial(Variants.demo(2, 5), Optional.of(Variants.DEMO_CONV), 6, 3);
+    EngramLayer layer =
+        EngramLayer.of(
+            Variants.demo(2, 5), Optional.of(Variants.DEMO_CONV), 6, weights.weights(), engine());
+    Input input =
+        Input.of(Nd4j.rand(DataType.FLOAT, 1, 7, 2, 5), Nd4j.rand(DataType.FLOAT, 1, 7, 6));
+    Output before = layer.forward(input);
+    Recorded recorded = layer.record(input);
+    weights.arrays().forEach((_, array) -> array.addi(Nd4j.rand(DataType.FLOAT, array.shape())));
+    assertEquals(before, layer.forward(input));
+    layer.refresh();
+    EngramLayer other =
+        EngramLayer.of(
+            Variants.demo(2, 5), Optional.of(Variants.DEMO_CONV), 6, weights.weights(), engine());
+    assertEquals(other.forward(input), layer.forward(input));
+    assertThrows(
+        IllegalStateException.class,
+        () -> recorded.backward(recorded.output().streams(), weights.zeros()));
+    weights.arrays().get("conv").putScalar(2, Float.NaN);
+    assertMessage(assertThrows(IllegalArgumentException.class, layer::refresh), "conv", "NaN");
+    assertEquals(other.forward(input), layer.forward(input));
+  }
+
+  @Test
+  void aWayBackThatDoesNotFitIsRefused() {
+    RandomLayer r = demoLike("back");
+    EngramLayer layer = layer(r);
+    INDArray streams = Nd4j.rand(DataType.FLOAT, 2, 3, 3, 19);
+    Input input = Input.of(streams, Nd4j.rand(DataType.FLOAT, 2, 3, 21));
+    assertMessage(
+        assertThrows(
+            IllegalArgumentException.class,
+            () -> layer.record(input.withStates(List.of(layer.newState(0), layer.newState(0))))),
+        "states");
+    Recorded recorded = layer.record(input);
+    Nd4jWeights sums = Nd4jWeights.copyOf(r.weights()).zeros();
+    refusedBack(recorded, streams.castTo(DataType.DOUBLE), sums, "DOUBLE");
+    refusedBack(recorded, streams.reshape(3, 2, 3, 19), sums, "[3, 2, 3, 19]");
+    RandomLayer other =
+        RandomLayer.of(r.gate(), Optional.empty(), 21, Dtype.F32, Seeds.random("other"));
+    refusedBack(recorded, streams, Nd4jWeights.copyOf(other.weights()).zeros(), "convNorm");
+    INDArray bad = streams.dup();
+    bad.putScalar(new long[] {1, 2, 0, 4}, Float.NEGATIVE_INFINITY);
+    refusedBack(recorded, bad, sums, "sequence 1, token 2");
+    assertEquals(0, sums.arrays().get("bias").amaxNumber().doubleValue(), "nothing was added");
+    Input none =
+        Input.of(Nd4j.create(DataType.FLOAT, 2, 0, 3, 19), Nd4j.create(DataType.FLOAT, 2, 0, 21));
+    Recorded empty = layer.record(none);
+    assertEquals(0, empty.backward(empty.output().streams(), sums).rows().length());
+  }
+
+  private static void refusedBack(
+      Recorded recorded, INDArray outGradient, Nd4jWeights sums, String part) {
+    assertMessage(
+        assertThrows(IllegalArgumentException.class, () -> recorded.backward(outGradient, sums)),
+        part);
   }
 
   // --- refusals -------------------------------------------------------------------------------

@@ -117,6 +117,31 @@ class Fp8ProjectionTest {
   }
 
   @ParameterizedTest
+  @MethodSource("gates")
+  void theWayBackIsTheSame(GateConfig gate) {
+    RandomGenerator random = Seeds.random("FP8 backward " + gate);
+    LayerWeights fp8 = random(gate, 77, random);
+    float[] rows = RandomLayer.values(random, 9 * 77);
+    float[] streams = RandomLayer.values(random, 9 * gate.streams() * gate.width());
+    float[][] gradients = new float[2][rows.length];
+    for (int i = 0; i < 2; i++) {
+      LayerWeights weights = i == 0 ? fp8 : widened(fp8);
+      GateKernel kernel = GateKernel.of(gate, Optional.empty(), 77, weights);
+      GateTape tape = kernel.newTape();
+      kernel.forward(GateCall.of(1, 9, rows, streams, new float[streams.length]), tape);
+      kernel.backward(
+          tape,
+          MemorySegment.ofArray(streams),
+          MemorySegment.ofArray(gradients[i]),
+          MemorySegment.ofArray(new float[streams.length]),
+          LayerWeights.zeros(gate, Optional.empty(), 77, ARENA));
+    }
+    assertArrayEquals(gradients[1], gradients[0]);
+    GateKernel kernel = GateKernel.of(gate, Optional.empty(), 77, fp8);
+    assertThrows(IllegalStateException.class, kernel::refresh);
+  }
+
+  @ParameterizedTest
   @EnumSource
   @EnabledOnOs(value = OS.LINUX, architectures = "amd64")
   void whoeverMultipliesTakesIt(ProjectionChoice choice) {

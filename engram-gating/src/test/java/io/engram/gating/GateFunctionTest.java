@@ -48,6 +48,40 @@ class GateFunctionTest {
   }
 
   @Test
+  void slopesAreTheDerivativesAndZeroWhereTheClampHolds() {
+    for (float dot : new float[] {-30f, -2.5f, -0.1f, -2e-6f, 2e-6f, 0.003f, 1f, 7f, 30f}) {
+      double step = 1e-3 * Math.abs(dot);
+      double root = Math.sqrt(Math.abs(dot));
+      for (GateFunction function : new GateFunction[] {signZero, copySign}) {
+        double expected = (rooted(dot + step) - rooted(dot - step)) / (2 * step);
+        assertEquals(expected, function.slope(dot), 1e-5 * expected, "root of " + dot);
+        assertTrue(function.slope(dot) <= 0.125 / root * 1.001);
+      }
+      // Below zero, where the sigmoid is exact however small it is.
+      double size = -Math.abs(dot);
+      double expected = (sigmoid(size + step) - sigmoid(size - step)) / (2 * step);
+      assertEquals(expected, plain.slope(dot), 1e-3 * expected, "plain " + dot);
+    }
+    for (GateFunction function : new GateFunction[] {signZero, copySign}) {
+      for (float dot : new float[] {0f, -0f, 9e-7f, -9e-7f, Float.MIN_VALUE}) {
+        assertEquals(0, function.slope(dot), "at " + dot);
+      }
+      assertTrue(function.slope(1e-6f) > 100, "the clamp itself lets the gradient through");
+      assertEquals(0, function.slope(Float.NEGATIVE_INFINITY));
+      assertTrue(Double.isNaN(function.slope(Float.NaN)));
+    }
+    assertEquals(0.25, plain.slope(0f));
+  }
+
+  private static double rooted(double dot) {
+    return sigmoid(Math.copySign(Math.sqrt(Math.abs(dot)), dot));
+  }
+
+  private static double sigmoid(double x) {
+    return 1 / (1 + Math.exp(-x));
+  }
+
+  @Test
   void sumsAreNormalisedByTheWidthOfOneStream() {
     // Key and stream of all twos and weight one: both norms are 1, the dot 16 / sqrt(16).
     assertEquals(plain.gate(4f), plain.gate(64, 64, 64), 1e-7f);

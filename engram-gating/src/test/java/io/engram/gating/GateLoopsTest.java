@@ -361,12 +361,82 @@ class GateLoopsTest {
       loops.addTap(x, OFFSET, -0.3f, w, 1, x, 1, values, 2, count);
       loops.scale(values, 2, -0.3f, w, 1, values, 2, count);
       loops.silu(values, 2, count);
-      results[twin] = values;
+      loops.addScaledProduct(x, OFFSET, 0.7f, w, 1, values, 2, count);
+      float[] slopes = new float[count + 1];
+      loops.siluGradient(x, OFFSET, w, 1, slopes, 1, count);
+      float[] back = new float[count + 3];
+      float[] other = new float[count];
+      loops.gateGradients(
+          x, w, 1, x, OFFSET, 0.7f, -0.2f, 1.3f, back, 3, other, values, 2, Math.max(0, count - 1));
+      results[twin] = all(values, slopes, back, other);
       shorts[twin] = new short[count];
       loops.narrow(x, shorts[twin], count);
     }
     assertArrayEquals(results[0], results[1]);
     assertArrayEquals(shorts[0], shorts[1]);
+  }
+
+  private static float[] all(float[]... arrays) {
+    int size = 0;
+    for (float[] array : arrays) {
+      size += array.length;
+    }
+    float[] all = new float[size];
+    int at = 0;
+    for (float[] array : arrays) {
+      System.arraycopy(array, 0, all, at, array.length);
+      at += array.length;
+    }
+    return all;
+  }
+
+  @Test
+  void theSlopeOfSiluIsExactToFloat() {
+    float[] x = new float[40_001];
+    float[] ones = new float[x.length];
+    for (int i = 0; i < x.length; i++) {
+      x[i] = (i - 20_000) / 200f;
+    }
+    Arrays.fill(ones, 1);
+    float[] slopes = new float[x.length];
+    LOOPS.siluGradient(x, 0, ones, 0, slopes, 0, x.length);
+    for (int i = 0; i < x.length; i++) {
+      double sigmoid = 1 / (1 + Math.exp(-(double) x[i]));
+      double exact = sigmoid + x[i] * sigmoid * (1 - sigmoid);
+      // Near its zero the two summands are of size 0.22.
+      assertEquals(exact, slopes[i], 2e-7, "slope at " + x[i]);
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("lengths")
+  void theWayBackThroughTheSumsIsTheirs(int count) {
+    RandomGenerator random = Seeds.random("gate gradients " + count);
+    float[] x = RandomLayer.values(random, count + 1);
+    float[] y = RandomLayer.values(random, count + 1);
+    float[] w = RandomLayer.values(random, count);
+    float[] before = RandomLayer.values(random, count);
+    float[] products = before.clone();
+    float[] ofX = new float[count + OFFSET];
+    float[] ofY = new float[count];
+    LOOPS.gateGradients(x, y, 1, w, 0, 0.5f, 3f, -2f, ofX, OFFSET, ofY, products, 0, count);
+    for (int i = 0; i < count; i++) {
+      double a = x[i + 1];
+      double b = y[i + 1];
+      assertEquals(b * w[i] * 0.5 + a * 3, ofX[OFFSET + i], 1e-5);
+      assertEquals(a * w[i] * 0.5 - b * 2, ofY[i], 1e-5);
+      assertEquals(before[i] + a * b * 0.5, products[i], 1e-5);
+    }
+    double[] sums = new double[2];
+    LOOPS.twoDots(x, 1, w, 0, y, 1, count, sums, new double[GateLoops.LANES]);
+    double first = 0;
+    double second = 0;
+    for (int i = 0; i < count; i++) {
+      first += (double) x[i + 1] * y[i + 1];
+      second += (double) w[i] * y[i + 1];
+    }
+    assertEquals(first, sums[0], 1e-12 * (1 + count));
+    assertEquals(second, sums[1], 1e-12 * (1 + count));
   }
 
   @ParameterizedTest

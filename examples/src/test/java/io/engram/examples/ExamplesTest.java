@@ -48,4 +48,25 @@ class ExamplesTest {
     String difference = output.substring(output.lastIndexOf(' ')).strip();
     assertTrue(Double.parseDouble(difference) < 1e-5, output);
   }
+
+  @Test
+  void aGraphLearns() throws Exception {
+    assertLossFalls(output(() -> SameDiffTraining.main(new String[0])));
+  }
+
+  @Test
+  void plainArraysLearn() throws Exception {
+    assertLossFalls(output(() -> PlainTraining.main(new String[0])));
+  }
+
+  private static void assertLossFalls(String output) {
+    double[] losses =
+        output
+            .lines()
+            .filter(line -> line.startsWith("step "))
+            .mapToDouble(line -> Double.parseDouble(line.substring(line.lastIndexOf(' '))))
+            .toArray();
+    assertEquals(4, losses.length, output);
+    assertTrue(losses[3] < losses[0] / 2, output);
+  }
 }

@@ -23,6 +23,8 @@ import picocli.CommandLine.Spec;
     description = "Conditional memory for language models: look at it, check it, run it.",
     subcommands = {
       DemoCommand.class,
+      TrainCommand.class,
+      GenerateCommand.class,
       CompressCommand.class,
       HashCommand.class,
       LookupCommand.class,
@@ -34,6 +36,8 @@ import picocli.CommandLine.Spec;
       ConvertCommand.class,
       StatsCommand.class,
       PlanCommand.class,
+      AllocateCommand.class,
+      ExperimentCommand.class,
       BenchCommand.class,
       PublishCommand.class,
       UnpublishCommand.class,

@@ -47,6 +47,13 @@ final class Progress implements AutoCloseable {
     }
   }
 
+  /** Says something behind the bar. */
+  void say(String message) {
+    if (bar != null) {
+      bar.setExtraMessage(message);
+    }
+  }
+
   /** There is more or less to do than was thought. */
   void of(long total) {
     if (bar != null) {

@@ -25,6 +25,11 @@ final class Quoted {
     return out.toString();
   }
 
+  /** A text of several lines, without what would move a terminal's cursor. */
+  static String printable(String text) {
+    return text.replaceAll("[\\p{Cntrl}&&[^\n\t]]", "\uFFFD");
+  }
+
   static String shorten(String text, int most) {
     return text.length() <= most ? text : text.substring(0, most - 3) + "...";
   }

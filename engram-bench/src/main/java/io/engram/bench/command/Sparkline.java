@@ -21,4 +21,16 @@ final class Sparkline {
     }
     return line.toString();
   }
+
+  /** Values on a linear scale, left to right; those beyond its ends are drawn at them. */
+  static String of(double[] values, double low, double high, int width) {
+    StringBuilder line = new StringBuilder();
+    int points = Math.min(width, values.length);
+    for (int i = 0; i < points; i++) {
+      double value = values[(int) ((long) i * values.length / points)];
+      double level = high > low ? Math.clamp((value - low) / (high - low), 0, 1) : 0;
+      line.append(LEVELS.charAt((int) Math.round(level * (LEVELS.length() - 1))));
+    }
+    return line.toString();
+  }
 }

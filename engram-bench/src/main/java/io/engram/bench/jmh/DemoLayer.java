@@ -27,7 +27,8 @@ final class DemoLayer implements AutoCloseable {
   private static final double F32_TOLERANCE = 1e-4;
 
   private final Arena arena = Arena.ofShared();
-  private final EngramConfig config = EngramConfig.paper().build();
+  private final GateConfig gate;
+  private final Optional<ConvConfig> conv = EngramConfig.paper().build().conv();
   private final Dtype dtype;
   private final int tokens;
   private final int rowWidth;
@@ -47,11 +48,33 @@ final class DemoLayer implements AutoCloseable {
 
   /** The same with rows of another width. */
   DemoLayer(Dtype dtype, int tokens, int rowWidth) {
+    this(dtype, tokens, EngramConfig.paper().build().gate(), rowWidth);
+  }
+
+  /** The same of any size. */
+  DemoLayer(Dtype dtype, int tokens, int streams, int width, int rowWidth) {
+    this(dtype, tokens, sized(EngramConfig.paper().build().gate(), streams, width), rowWidth);
+  }
+
+  private static GateConfig sized(GateConfig gate, int streams, int width) {
+    return new GateConfig(
+        streams,
+        width,
+        gate.bias(),
+        gate.shape(),
+        gate.zeroDot(),
+        gate.normWeight(),
+        gate.normEps(),
+        gate.rounding(),
+        gate.residual());
+  }
+
+  private DemoLayer(Dtype dtype, int tokens, GateConfig gate, int rowWidth) {
+    this.gate = gate;
     this.dtype = dtype;
     this.tokens = tokens;
     this.rowWidth = rowWidth;
-    LayerWeights initial =
-        LayerWeights.initial(config.gate(), config.conv(), rowWidth, SEED, arena);
+    LayerWeights initial = LayerWeights.initial(gate, conv, rowWidth, SEED, arena);
     RandomGenerator random = RandomGeneratorFactory.of("L64X128MixRandom").create(SEED + 1);
     // A new layer's convolution is zero, and a product with zero could be left out.
     MemorySegment kernel = initial.conv().orElseThrow().data();
@@ -113,11 +136,11 @@ final class DemoLayer implements AutoCloseable {
   }
 
   GateConfig gate() {
-    return config.gate();
+    return gate;
   }
 
   Optional<ConvConfig> conv() {
-    return config.conv();
+    return conv;
   }
 
   int rowWidth() {
@@ -153,6 +176,22 @@ final class DemoLayer implements AutoCloseable {
     return GateKernel.of(gate(), conv(), rowWidth(), weights);
   }
 
+  /** Normal draws of the size of the streams, in float32. */
+  MemorySegment newGradient() {
+    RandomGenerator random = RandomGeneratorFactory.of("L64X128MixRandom").create(SEED + 2);
+    return normal(random, (long) tokens * channels());
+  }
+
+  /** Memory for so many floats. */
+  MemorySegment newFloats(long count) {
+    return arena.allocate(count * Float.BYTES, 64);
+  }
+
+  /** Zeros in the shape of the weights. */
+  LayerWeights newGradients() {
+    return LayerWeights.zeros(gate, conv, rowWidth, arena);
+  }
+
   MemorySegment newOutput() {
     return arena.allocate(streams.byteSize(), 64);
   }
@@ -168,7 +207,18 @@ final class DemoLayer implements AutoCloseable {
    * @param projection separate or fused
    */
   PythonRival python(int threads, String mode, String projection) {
+    return python(PythonRival.start(threads), "layer", threads, mode, projection);
+  }
+
+  /** The same with its backward, for a gradient of its results. */
+  PythonRival python(int threads, String mode, String projection, MemorySegment outGradient) {
     PythonRival python = PythonRival.start(threads);
+    python.write("out_gradient", outGradient);
+    return python(python, "layer-step", threads, mode, projection);
+  }
+
+  private PythonRival python(
+      PythonRival python, String what, int threads, String mode, String projection) {
     python.write("projection", projection());
     python.write("bias", bias());
     python.write("key_norm", drawn.keyNorm().data());
@@ -179,9 +229,16 @@ final class DemoLayer implements AutoCloseable {
     python.write("streams", asFloats(streams));
     String about =
         python.setup(
-            "layer mode=%s projection=%s dtype=%s threads=%d tokens=%d streams=%d width=%d"
+            "%s mode=%s projection=%s dtype=%s threads=%d tokens=%d streams=%d width=%d"
                     .formatted(
-                        mode, projection, dtype, threads, tokens, gate().streams(), gate().width())
+                        what,
+                        mode,
+                        projection,
+                        dtype,
+                        threads,
+                        tokens,
+                        gate().streams(),
+                        gate().width())
                 + " row_width=%d taps=%d dilation=%d eps=%s conv_eps=%s"
                     .formatted(
                         rowWidth(),

@@ -404,7 +404,7 @@ public final class Charts {
     return new Picture(WIDTH, height, title, all);
   }
 
-  private static List<String> wrapped(String text, double size, double width) {
+  static List<String> wrapped(String text, double size, double width) {
     List<String> lines = new ArrayList<>();
     StringBuilder line = new StringBuilder();
     for (String word : text.split(" ", -1)) {
@@ -418,7 +418,7 @@ public final class Charts {
     return lines;
   }
 
-  private static String shortened(String text, double size, double width) {
+  static String shortened(String text, double size, double width) {
     int most = (int) (width / Picture.width("n", size, false));
     return text.length() <= most ? text : text.substring(0, most - 1) + "…";
   }

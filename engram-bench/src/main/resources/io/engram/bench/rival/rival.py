@@ -199,6 +199,40 @@ class Embedding(Torch):
         return super().result()
 
 
+class SparseAdam(Torch):
+    """torch.optim.SparseAdam on a table of float32, batch after batch of the given ids."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        import numpy as np
+
+        torch = self.torch
+        rows, width = self.number("rows"), self.number("width")
+        self.table = torch.nn.Parameter(torch.empty((rows, width), dtype=torch.float32).zero_())
+        self.optimizer = torch.optim.SparseAdam([self.table], lr=float(options["rate"]))
+        ids = torch.from_numpy(self.array("ids", np.int64))
+        self.batches = ids.split(self.number("batch"))
+        self.values = self.tensor("values", -1, width)
+        self.next = 0
+
+    def step(self, batch, values):
+        self.table.grad = self.torch.sparse_coo_tensor(
+            batch.unsqueeze(0), values, self.table.shape, check_invariants=False
+        )
+        self.optimizer.step()
+
+    def once(self):
+        batch = self.batches[self.next]
+        self.next = (self.next + 1) % len(self.batches)
+        self.step(batch, self.values)
+
+    def result(self):
+        """The rows of the first batch after two steps."""
+        self.step(self.batches[0], self.values)
+        self.step(self.batches[0], self.values * -0.5)
+        return self.table.detach()[self.batches[0]].numpy().tobytes()
+
+
 class Layer(Torch):
     """The gate and the convolution of docs/variants.md, section 4, with weights in dtype."""
 
@@ -253,6 +287,8 @@ class Layer(Torch):
             mixed = functional.silu(mixed[..., : rows.shape[1]])
             return gated + mixed.transpose(1, 2).reshape(gated.shape)
 
+        self.weights = [*matrices, *biases, key_norm, query_norm, conv_norm, kernel]
+        self.matrices = len(matrices)
         self.rows = self.tensor("rows", 1, tokens, e).to(dtype)
         self.hidden = self.tensor("streams", 1, tokens, s, w).to(dtype)
         compiled = options["mode"] == "compiled"
@@ -263,12 +299,37 @@ class Layer(Torch):
             return self.forward(self.rows, self.hidden)
 
 
+class LayerStep(Layer):
+    """Forward and backward of the layer: gradients of its weights, rows and streams."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.leaves = [leaf.requires_grad_(True) for leaf in (*self.weights, self.rows, self.hidden)]
+        self.out_gradient = self.tensor("out_gradient", *self.hidden.shape)
+
+    def once(self):
+        # What optimisers do by default: gradients are written, not added to.
+        for leaf in self.leaves:
+            leaf.grad = None
+        with self.torch.enable_grad():
+            out = self.forward(self.rows, self.hidden)
+            self.torch.autograd.backward(out, self.out_gradient)
+        return self.hidden.grad
+
+    def result(self):
+        self.once()
+        gradients = [self.hidden, self.rows, *self.weights[: self.matrices]]
+        return b"".join(g.grad.contiguous().numpy().tobytes() for g in gradients)
+
+
 CASES = {
     "hash-contiguous": HashContiguous,
     "hash-demo": HashDemo,
     "compress": Compress,
     "embedding": Embedding,
     "layer": Layer,
+    "layer-step": LayerStep,
+    "sparse-adam": SparseAdam,
 }
 
 

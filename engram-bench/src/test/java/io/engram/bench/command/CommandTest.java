@@ -400,6 +400,20 @@ class CommandTest {
     assertTrue(json.get("decodeOutputsEqual").getAsBoolean());
     assertEquals(2, json.getAsJsonArray("accesses").size());
     assertTrue(Files.exists(page));
+    JsonObject training = json.getAsJsonObject("training");
+    JsonObject with = training.getAsJsonObject("with memory");
+    JsonObject without = training.getAsJsonObject("without");
+    assertEquals(
+        with.get("parameters").getAsDouble(), without.get("parameters").getAsDouble(), 1_000);
+    for (JsonObject model : List.of(with, without)) {
+      JsonArray looks = model.getAsJsonArray("heldOut");
+      assertTrue(
+          model.get("heldOutLoss").getAsDouble()
+              < looks.get(0).getAsJsonObject().get("loss").getAsDouble() - 0.5,
+          model::toString);
+    }
+    assertTrue(training.has("memoryOffByKind"), training::toString);
+    assertTrue(Files.exists(directory.resolve("gates-loss.svg")));
   }
 
   @Test

@@ -52,7 +52,9 @@ class BenchmarksTest {
           entry("DiskTableBenchmark", Map.of("rows", strings("5000"))),
           entry(
               "LayerBenchmark", Map.of("tokens", strings("3"), "weights", strings("F32", "BF16"))),
+          entry("BackwardBenchmark", Map.of("shape", strings("small"), "tokens", strings("13"))),
           entry("GateBenchmark", Map.of("tokens", strings("3"))),
+          entry("TableStepBenchmark", Map.of("rows", strings("40000"), "headDim", strings("8"))),
           entry("DecodeStepBenchmark", Map.of("slotsPerHead", strings("1000"))),
           entry(
               "PrefetchBenchmark",
