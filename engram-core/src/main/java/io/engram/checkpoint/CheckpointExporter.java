@@ -58,8 +58,8 @@ public final class CheckpointExporter {
 
     /**
      * The layout of DeepSeek-V4.1-Flash: rows in FP8 E4M3 with a power-of-two scale for 32 values,
-     * one fused projection in FP8 with a scale for each square of 32, norm weights in bfloat16. What
-     * is FP8 already stays as it is; anything else is rounded to nearest.
+     * one fused projection in FP8 with a scale for each square of 32, norm weights in bfloat16.
+     * What is FP8 already stays as it is; anything else is rounded to nearest.
      */
     V41(new EngramExport());
 
@@ -172,11 +172,7 @@ public final class CheckpointExporter {
 
   private List<ExportLayout.Out> tensors(int layer, Arena arena) {
     return layout.export.tensors(
-        memory.config(),
-        memory.layout(layer),
-        memory.table(layer),
-        memory.weights(layer),
-        arena);
+        memory.config(), memory.layout(layer), memory.table(layer), memory.weights(layer), arena);
   }
 
   /**
@@ -267,8 +263,7 @@ public final class CheckpointExporter {
       map = Optional.of(TOKEN_MAP);
     }
     List<HashLayout> layouts = config.layerIds().stream().map(memory::layout).toList();
-    writeJson(
-        directory.resolve("config.json"), layout.export.config(config, layouts, map));
+    writeJson(directory.resolve("config.json"), layout.export.config(config, layouts, map));
   }
 
   private static void writeJson(Path file, JsonObject json) throws IOException {
@@ -318,11 +313,7 @@ public final class CheckpointExporter {
   }
 
   static ExportLayout.Out out(String name, Tensor tensor) {
-    return out(
-        name,
-        tensor.dtype(),
-        Arrays.stream(tensor.shape()).boxed().toList(),
-        tensor.data());
+    return out(name, tensor.dtype(), Arrays.stream(tensor.shape()).boxed().toList(), tensor.data());
   }
 
   static ExportLayout.Out out(String name, Dtype dtype, List<Long> shape, MemorySegment data) {

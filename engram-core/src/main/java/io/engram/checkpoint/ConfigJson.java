@@ -166,24 +166,13 @@ final class ConfigJson {
 
   List<ConfigJson> objects(String key) {
     List<ConfigJson> values = new ArrayList<>();
-    JsonArray array = array(key);
+    JsonArray array = array(key, "a list of objects");
     for (int i = 0; i < array.size(); i++) {
       if (!array.get(i).isJsonObject()) {
         throw wrong(key, "a list of objects", array.get(i));
       }
       values.add(
           new ConfigJson(file, prefix + key + "[" + i + "].", array.get(i).getAsJsonObject()));
-    }
-    return values;
-  }
-
-  List<String> strings(String key) {
-    List<String> values = new ArrayList<>();
-    for (JsonElement element : array(key)) {
-      if (!(element instanceof JsonPrimitive p) || !p.isString()) {
-        throw wrong(key, "a list of strings", element);
-      }
-      values.add(element.getAsString());
     }
     return values;
   }
@@ -214,9 +203,13 @@ final class ConfigJson {
   }
 
   private JsonArray array(String key) {
+    return array(key, "a list of integers");
+  }
+
+  private JsonArray array(String key, String expected) {
     JsonElement element = required(key);
     if (!element.isJsonArray()) {
-      throw wrong(key, "a list", element);
+      throw wrong(key, expected, element);
     }
     return element.getAsJsonArray();
   }

@@ -64,7 +64,9 @@ interface Dialect {
     return IntStream.rangeClosed(2, highest).boxed().toList();
   }
 
-  /** The token map that a key names, a raw int32 file of the directory, or that of the tokenizer. */
+  /**
+   * The token map that a key names, a raw int32 file of the directory, or that of the tokenizer.
+   */
   static TokenMap tokenMap(ConfigJson json, String key, Path directory) throws IOException {
     if (json.has(key)) {
       String name = json.string(key);
@@ -75,8 +77,12 @@ interface Dialect {
     }
     Path tokenizer = directory.resolve("tokenizer.json");
     if (!Files.isRegularFile(tokenizer)) {
-      throw json.problem(
-          key, "is missing, and there is no " + tokenizer + " to make the token map from");
+      throw new EngramFormatException(
+          tokenizer,
+          "is missing: this variant compresses token ids, which needs the vocabulary, or a token map"
+              + " that "
+              + key
+              + " in config.json names");
     }
     return TokenMap.compress(Vocabulary.readTokenizerJson(tokenizer));
   }

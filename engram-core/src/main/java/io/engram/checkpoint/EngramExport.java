@@ -43,7 +43,10 @@ final class EngramExport implements ExportLayout {
             "hashing.orders",
             scheme.orders(),
             IntStream.rangeClosed(2, scheme.maxOrder()).boxed().toList())
-        .expect("hashing.slotsPerHead, different values", scheme.slotsPerHead().stream().distinct().count(), 1L)
+        .expect(
+            "hashing.slotsPerHead, different values",
+            scheme.slotsPerHead().stream().distinct().count(),
+            1L)
         .expect("hashing.seed", scheme.seed(), 0L)
         .expect("hashing.generator", scheme.generator(), HashScheme.Generator.NUMPY_PCG64)
         .expect(
@@ -101,19 +104,24 @@ final class EngramExport implements ExportLayout {
 
   @Override
   public List<Out> tensors(
-      EngramConfig config, HashLayout layout, EngramTable table, LayerWeights weights, Arena arena) {
+      EngramConfig config,
+      HashLayout layout,
+      EngramTable table,
+      LayerWeights weights,
+      Arena arena) {
     String prefix = "layers." + layout.layerId() + ".engram.";
     int headDim = config.headDim();
     int blocks = rowFormat(config).scaleBytes(headDim);
     long rows = table.rowCount();
     // Quantised when its bytes are asked for, and once.
     Tensor[] made = new Tensor[2];
-    IntFunction<Tensor> wkv = which -> {
-      if (made[0] == null) {
-        System.arraycopy(projection(prefix + "wkv.weight", weights, arena), 0, made, 0, 2);
-      }
-      return made[which];
-    };
+    IntFunction<Tensor> wkv =
+        which -> {
+          if (made[0] == null) {
+            System.arraycopy(projection(prefix + "wkv.weight", weights, arena), 0, made, 0, 2);
+          }
+          return made[which];
+        };
     List<Long> shape = List.of((long) config.gate().projectionRows(), (long) config.rowWidth());
     return List.of(
         new Out(
@@ -238,8 +246,7 @@ final class EngramExport implements ExportLayout {
           Fp8Quantizer.quantize(
               band, r * inputs + left, r * inputs + right, exponents[block], row, left);
         }
-        MemorySegment.copy(
-            row, 0, codes, ValueLayout.JAVA_BYTE, (long) (top + r) * inputs, inputs);
+        MemorySegment.copy(row, 0, codes, ValueLayout.JAVA_BYTE, (long) (top + r) * inputs, inputs);
       }
     }
     return new Tensor[] {

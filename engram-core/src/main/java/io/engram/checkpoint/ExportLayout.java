@@ -42,11 +42,7 @@ interface ExportLayout {
 
   /** The tensors of a layer; what they need beside the table and the weights is in the arena. */
   List<Out> tensors(
-      EngramConfig config,
-      HashLayout layout,
-      EngramTable table,
-      LayerWeights weights,
-      Arena arena);
+      EngramConfig config, HashLayout layout, EngramTable table, LayerWeights weights, Arena arena);
 
   /** Collects what differs from what a layout can say. */
   final class Obstacles {

@@ -30,9 +30,15 @@ final class ModuleExport implements ExportLayout {
         new Obstacles()
             .expect("boundaryTokenId", config.boundaryTokenId(), WindowRule.NO_BOUNDARY)
             .expect("dead", config.dead(), WindowRule.Dead.REFUSED)
-            .expect("hashing.orders", scheme.orders(), IntStream.rangeClosed(2, highest).boxed().toList())
+            .expect(
+                "hashing.orders",
+                scheme.orders(),
+                IntStream.rangeClosed(2, highest).boxed().toList())
             .expect("hashing.generator", scheme.generator(), HashScheme.Generator.NUMPY_PCG64)
-            .expect("hashing.primeSearch", scheme.primeSearch(), HashScheme.PrimeSearch.RESTART_PER_ORDER)
+            .expect(
+                "hashing.primeSearch",
+                scheme.primeSearch(),
+                HashScheme.PrimeSearch.RESTART_PER_ORDER)
             .expect("hashing.rowAlignment", scheme.rowAlignment(), 1)
             .expect("gate.bias", gate.bias(), true)
             .expect("gate.shape", gate.shape(), GateConfig.Shape.SIGNED_SQRT)
@@ -80,7 +86,11 @@ final class ModuleExport implements ExportLayout {
 
   @Override
   public List<Out> tensors(
-      EngramConfig config, HashLayout layout, EngramTable table, LayerWeights weights, Arena arena) {
+      EngramConfig config,
+      HashLayout layout,
+      EngramTable table,
+      LayerWeights weights,
+      Arena arena) {
     String prefix = "layers." + layout.layerId() + ".engram.";
     long width = config.gate().width();
     int streams = config.gate().streams();

@@ -123,8 +123,7 @@ class CheckpointExporterTest {
   @EnumSource(names = {"F32", "BF16"})
   void theReleasedLayoutHoldsFp8(RowFormat format) {
     try (EngramMemory memory = v41(format, 48)) {
-      Path target =
-          CheckpointExporter.of(memory, Layout.V41).write(directory.resolve("v41"));
+      Path target = CheckpointExporter.of(memory, Layout.V41).write(directory.resolve("v41"));
       try (EngramMemory opened = EngramMemory.open(target)) {
         for (int layer : memory.config().layerIds()) {
           assertArrayEquals(memory.rowIds(layer, IDS), opened.rowIds(layer, IDS));
@@ -143,11 +142,9 @@ class CheckpointExporterTest {
           assertSameBits(memory.weights(layer).keyNorm(), opened.weights(layer).keyNorm());
         }
         // What is FP8 now goes on as it is.
-        Path again =
-            CheckpointExporter.of(opened, Layout.V41).write(directory.resolve("again"));
+        Path again = CheckpointExporter.of(opened, Layout.V41).write(directory.resolve("again"));
         assertEquals(
-            -1,
-            mismatch(target.resolve("model.safetensors"), again.resolve("model.safetensors")));
+            -1, mismatch(target.resolve("model.safetensors"), again.resolve("model.safetensors")));
       }
     }
   }
@@ -166,8 +163,7 @@ class CheckpointExporterTest {
       values[i] =
           switch (tensor.dtype()) {
             case BF16 ->
-                NarrowFloat.bf16(
-                    tensor.data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i));
+                NarrowFloat.bf16(tensor.data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 2L * i));
             default -> tensor.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i);
           };
     }
@@ -230,11 +226,9 @@ class CheckpointExporterTest {
 
   @Test
   void rawIdsAreCompressedByTheIdentity() {
-    EngramConfig config =
-        small(EngramConfig.paper()).rawVocabulary(50).headDim(8).build();
+    EngramConfig config = small(EngramConfig.paper()).rawVocabulary(50).headDim(8).build();
     try (EngramMemory memory = EngramMemory.create(config, TokenMap.identity(50), 1)) {
-      Path target =
-          CheckpointExporter.of(memory, Layout.DEMO).write(directory.resolve("raw"));
+      Path target = CheckpointExporter.of(memory, Layout.DEMO).write(directory.resolve("raw"));
       try (EngramMemory opened = EngramMemory.open(target)) {
         assertArrayEquals(memory.lookup(3, IDS), opened.lookup(3, IDS));
       }
@@ -288,11 +282,9 @@ class CheckpointExporterTest {
       String refused =
           assertThrows(
                   EngramException.class,
-                  () ->
-                      CheckpointExporter.of(memory, Layout.V41).write(directory.resolve("nan")))
+                  () -> CheckpointExporter.of(memory, Layout.V41).write(directory.resolve("nan")))
               .getMessage();
-      assertTrue(
-          refused.contains("layers.3.engram.wkv.weight row 3 column 5 is NaN"), refused);
+      assertTrue(refused.contains("layers.3.engram.wkv.weight row 3 column 5 is NaN"), refused);
       assertNothingLeft();
     }
   }
@@ -312,10 +304,9 @@ class CheckpointExporterTest {
       assertThrows(EngramException.class, () -> exporter.write(target));
       assertTrue(Thread.interrupted());
       assertNothingLeft();
-      exporter.progress(
-          done -> {
-            throw new IllegalStateException("enough");
-          });
+      exporter.progress(done -> {
+        throw new IllegalStateException("enough");
+      });
       assertThrows(IllegalStateException.class, () -> exporter.write(target));
       assertNothingLeft();
       // What a killed one left is no obstacle.
@@ -323,8 +314,7 @@ class CheckpointExporterTest {
       Files.write(left.resolve("model.safetensors"), new byte[3]);
       exporter.progress(done -> {}).write(target);
       assertFalse(Files.exists(left));
-      String again =
-          assertThrows(EngramException.class, () -> exporter.write(target)).getMessage();
+      String again = assertThrows(EngramException.class, () -> exporter.write(target)).getMessage();
       assertTrue(again.contains("is there already"), again);
       try (EngramMemory opened = EngramMemory.open(target)) {
         assertArrayEquals(memory.lookup(1, IDS), opened.lookup(1, IDS));
@@ -346,11 +336,7 @@ class CheckpointExporterTest {
             rowBytes,
             (first, count, out) ->
                 MemorySegment.copy(
-                    MemorySegment.ofArray(all),
-                    first * rowBytes,
-                    out,
-                    0,
-                    (long) count * rowBytes));
+                    MemorySegment.ofArray(all), first * rowBytes, out, 0, (long) count * rowBytes));
     byte[] read = new byte[all.length];
     for (int at = 0; at < read.length; ) {
       int some = Math.min(read.length - at, 1 + at % 700_001);

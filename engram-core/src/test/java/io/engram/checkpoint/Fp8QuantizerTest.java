@@ -34,8 +34,7 @@ class Fp8QuantizerTest {
       if (trial % 3 == 0) {
         // Halfway between two neighbours, and just beside.
         int code = random.nextInt(0x7E);
-        float middle =
-            (NarrowFloat.e4m3((byte) code) + NarrowFloat.e4m3((byte) (code + 1))) / 2;
+        float middle = (NarrowFloat.e4m3((byte) code) + NarrowFloat.e4m3((byte) (code + 1))) / 2;
         int side = random.nextInt(3);
         value = side == 0 ? middle : side == 1 ? Math.nextUp(middle) : Math.nextDown(middle);
       } else {
@@ -94,8 +93,7 @@ class Fp8QuantizerTest {
       for (int i = 0; i < block.length; i++) {
         block[i] = (float) Math.scalb(random.nextGaussian(), magnitude);
       }
-      int exponent =
-          Fp8Quantizer.exponent(Fp8Quantizer.largest(block, 0, block.length, 0));
+      int exponent = Fp8Quantizer.exponent(Fp8Quantizer.largest(block, 0, block.length, 0));
       Fp8Quantizer.quantize(block, 0, block.length, exponent, codes, 0);
       for (int i = 0; i < block.length; i++) {
         double back =
@@ -120,8 +118,7 @@ class Fp8QuantizerTest {
         int code = random.nextInt(0x7F) | random.nextInt(2) << 7;
         block[i] = NarrowFloat.e4m3((byte) code) * NarrowFloat.e8m0(scale);
       }
-      int exponent =
-          Fp8Quantizer.exponent(Fp8Quantizer.largest(block, 0, block.length, 0));
+      int exponent = Fp8Quantizer.exponent(Fp8Quantizer.largest(block, 0, block.length, 0));
       Fp8Quantizer.quantize(block, 0, block.length, exponent, codes, 0);
       for (int i = 0; i < block.length; i++) {
         assertEquals(

@@ -34,7 +34,10 @@ class MemoryDescriptorTest {
         plain,
         EngramConfig.v41Flash().build(),
         EngramConfig.qwenPle().build(),
-        EngramConfig.paper().slotsPerHead(List.of(3_000_000_019L, 7L)).conv(Optional.empty()).build(),
+        EngramConfig.paper()
+            .slotsPerHead(List.of(3_000_000_019L, 7L))
+            .conv(Optional.empty())
+            .build(),
         EngramConfig.paper()
             .rawVocabulary(300)
             .fill(299)
@@ -64,14 +67,9 @@ class MemoryDescriptorTest {
   void everyComponentIsWritten() {
     String json = MemoryDescriptor.json(EngramConfig.paper().build());
     for (Class<? extends Record> type :
-        List.of(
-            EngramConfig.class,
-            HashScheme.class,
-            GateConfig.class,
-            ConvConfig.class)) {
+        List.of(EngramConfig.class, HashScheme.class, GateConfig.class, ConvConfig.class)) {
       for (RecordComponent component : type.getRecordComponents()) {
-        String key =
-            component.getName().replaceAll("([A-Z])", "_$1").toLowerCase(Locale.ROOT);
+        String key = component.getName().replaceAll("([A-Z])", "_$1").toLowerCase(Locale.ROOT);
         assertTrue(json.contains("\"" + key + "\""), () -> key + " of " + type);
       }
     }
@@ -108,8 +106,7 @@ class MemoryDescriptorTest {
             List.of("\"head_dim\": 64,", "", "engram_memory.head_dim is missing"))) {
       Files.writeString(file, good.replace(change.get(0), change.get(1)));
       String message =
-          assertThrows(EngramFormatException.class, () -> MemoryDescriptor.read(file))
-              .getMessage();
+          assertThrows(EngramFormatException.class, () -> MemoryDescriptor.read(file)).getMessage();
       assertTrue(message.contains(change.get(2)), message);
     }
   }
