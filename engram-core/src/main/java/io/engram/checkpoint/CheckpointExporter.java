@@ -54,19 +54,20 @@ public final class CheckpointExporter {
      * The keys and state-dict names of the paper's demo: tables and weights as they are, the rows
      * in F32, BF16 or F16.
      */
-    DEMO(new ModuleExport()),
+    DEMO,
 
     /**
      * The layout of DeepSeek-V4.1-Flash: rows in FP8 E4M3 with a power-of-two scale for 32 values,
      * one fused projection in FP8 with a scale for each square of 32, norm weights in bfloat16.
      * What is FP8 already stays as it is; anything else is rounded to nearest.
      */
-    V41(new EngramExport());
+    V41;
 
-    private final ExportLayout export;
-
-    Layout(ExportLayout export) {
-      this.export = export;
+    private ExportLayout export() {
+      return switch (this) {
+        case DEMO -> new ModuleExport();
+        case V41 -> new EngramExport();
+      };
     }
   }
 
@@ -86,7 +87,7 @@ public final class CheckpointExporter {
    */
   public static CheckpointExporter of(EngramMemory memory, Layout layout) {
     EngramConfig config = memory.config();
-    List<String> obstacles = new ArrayList<>(layout.export.obstacles(config));
+    List<String> obstacles = new ArrayList<>(layout.export().obstacles(config));
     if (!obstacles.isEmpty()) {
       throw new IllegalArgumentException(
           "the layout " + layout + " cannot hold this memory: " + String.join("; ", obstacles));
@@ -171,8 +172,14 @@ public final class CheckpointExporter {
   }
 
   private List<ExportLayout.Out> tensors(int layer, Arena arena) {
-    return layout.export.tensors(
-        memory.config(), memory.layout(layer), memory.table(layer), memory.weights(layer), arena);
+    return layout
+        .export()
+        .tensors(
+            memory.config(),
+            memory.layout(layer),
+            memory.table(layer),
+            memory.weights(layer),
+            arena);
   }
 
   /**
@@ -263,7 +270,7 @@ public final class CheckpointExporter {
       map = Optional.of(TOKEN_MAP);
     }
     List<HashLayout> layouts = config.layerIds().stream().map(memory::layout).toList();
-    writeJson(directory.resolve("config.json"), layout.export.config(config, layouts, map));
+    writeJson(directory.resolve("config.json"), layout.export().config(config, layouts, map));
   }
 
   private static void writeJson(Path file, JsonObject json) throws IOException {
@@ -284,7 +291,7 @@ public final class CheckpointExporter {
             config.boundaryTokenId(),
             config.dead(),
             config.hashing(),
-            layout.export.rowFormat(config),
+            layout.export().rowFormat(config),
             config.headDim(),
             config.gate(),
             config.conv());

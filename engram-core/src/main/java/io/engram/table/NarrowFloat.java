@@ -56,7 +56,7 @@ public final class NarrowFloat {
       return (byte) (sign | (int) Math.rint(Math.abs(value) * 0x1p9));
     }
     int rounded = magnitude + 0x7_FFFF + (magnitude >>> 20 & 1);
-    int code = (rounded >>> 20) - (127 - 7 << 3);
+    int code = (rounded >>> 20) - ((127 - 7) << 3);
     return (byte) (sign | Math.min(code, 0x7E));
   }
 
