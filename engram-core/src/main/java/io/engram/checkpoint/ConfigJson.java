@@ -147,7 +147,7 @@ final class ConfigJson {
 
   List<Long> decimals64(String key) {
     List<Long> values = new ArrayList<>();
-    for (JsonElement element : array(key, "a list of 64-bit integers as strings")) {
+    for (JsonElement element : array(key)) {
       values.add(toDecimal(key, element));
     }
     return values;
@@ -177,20 +177,9 @@ final class ConfigJson {
     return values;
   }
 
-  List<String> strings(String key) {
-    List<String> values = new ArrayList<>();
-    for (JsonElement element : array(key, "a list of strings")) {
-      if (!(element instanceof JsonPrimitive p) || !p.isString()) {
-        throw wrong(key, "a list of strings", element);
-      }
-      values.add(element.getAsString());
-    }
-    return values;
-  }
-
   List<Integer> integers(String key) {
     List<Integer> values = new ArrayList<>();
-    for (JsonElement element : array(key, "a list of integers")) {
+    for (JsonElement element : array(key)) {
       values.add(toInt(key, element));
     }
     return values;
@@ -198,7 +187,7 @@ final class ConfigJson {
 
   List<Long> integers64(String key) {
     List<Long> values = new ArrayList<>();
-    for (JsonElement element : array(key, "a list of integers")) {
+    for (JsonElement element : array(key)) {
       values.add(toLong(key, element));
     }
     return values;
@@ -211,6 +200,10 @@ final class ConfigJson {
 
   EngramFormatException problem(String key, String problem) {
     return new EngramFormatException(file, prefix + key + " " + problem);
+  }
+
+  private JsonArray array(String key) {
+    return array(key, "a list of integers");
   }
 
   private JsonArray array(String key, String expected) {

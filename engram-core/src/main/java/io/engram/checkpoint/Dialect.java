@@ -8,8 +8,11 @@ import io.engram.hash.HashLayout;
 import io.engram.hash.HashScheme;
 import io.engram.table.RowFormat;
 import io.engram.vocab.TokenMap;
+import io.engram.vocab.TokenMapFile;
+import io.engram.vocab.Vocabulary;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
@@ -59,6 +62,29 @@ interface Dialect {
           key, "is " + highest + ", expected an order from 2 to " + HashScheme.MAX_ORDER);
     }
     return IntStream.rangeClosed(2, highest).boxed().toList();
+  }
+
+  /**
+   * The token map that a key names, a raw int32 file of the directory, or that of the tokenizer.
+   */
+  static TokenMap tokenMap(ConfigJson json, String key, Path directory) throws IOException {
+    if (json.has(key)) {
+      String name = json.string(key);
+      if (!CheckpointTensors.isFileName(name)) {
+        throw json.problem(key, "is " + name + ", expected a file name in this directory");
+      }
+      return TokenMapFile.readRaw(directory.resolve(name)).map();
+    }
+    Path tokenizer = directory.resolve("tokenizer.json");
+    if (!Files.isRegularFile(tokenizer)) {
+      throw new EngramFormatException(
+          tokenizer,
+          "is missing: this variant compresses token ids, which needs the vocabulary, or a token map"
+              + " that "
+              + key
+              + " in config.json names");
+    }
+    return TokenMap.compress(Vocabulary.readTokenizerJson(tokenizer));
   }
 
   /** The format of a table that has no scales, from its dtype. */

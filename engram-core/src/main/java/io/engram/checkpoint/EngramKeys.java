@@ -3,7 +3,6 @@ package io.engram.checkpoint;
 
 import io.engram.ConvConfig;
 import io.engram.EngramConfig;
-import io.engram.EngramFormatException;
 import io.engram.GateConfig;
 import io.engram.LayerWeights;
 import io.engram.Tensor;
@@ -12,10 +11,8 @@ import io.engram.hash.HashScheme;
 import io.engram.hash.WindowRule;
 import io.engram.table.RowFormat;
 import io.engram.vocab.TokenMap;
-import io.engram.vocab.Vocabulary;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -27,6 +24,12 @@ import java.util.Optional;
  * layout of DeepSeek-V4.1-Flash.
  */
 final class EngramKeys implements Dialect {
+  /**
+   * Names a raw int32 token map in the same directory: for memories whose vocabulary has no
+   * tokenizer.json. Released checkpoints have none.
+   */
+  static final String TOKEN_MAP = "engram_token_map";
+
   private static final int WEIGHT_BLOCK = LayerWeights.SCALE_BLOCK;
 
   private final ConfigJson text;
@@ -153,12 +156,7 @@ final class EngramKeys implements Dialect {
 
   @Override
   public TokenMap tokenMap(Path directory) throws IOException {
-    Path tokenizer = directory.resolve("tokenizer.json");
-    if (!Files.isRegularFile(tokenizer)) {
-      throw new EngramFormatException(
-          tokenizer, "is missing: this variant compresses token ids, which needs the vocabulary");
-    }
-    return TokenMap.compress(Vocabulary.readTokenizerJson(tokenizer));
+    return Dialect.tokenMap(text, TOKEN_MAP, directory);
   }
 
   @Override

@@ -9,11 +9,8 @@ import io.engram.hash.HashLayout;
 import io.engram.hash.HashScheme;
 import io.engram.hash.WindowRule;
 import io.engram.vocab.TokenMap;
-import io.engram.vocab.TokenMapFile;
-import io.engram.vocab.Vocabulary;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -146,18 +143,7 @@ final class ModuleKeys implements Dialect {
 
   @Override
   public TokenMap tokenMap(Path directory) throws IOException {
-    if (json.has("token_map")) {
-      String name = json.string("token_map");
-      if (name.contains("/") || name.contains("\\") || name.equals("..")) {
-        throw json.problem("token_map", "is " + name + ", expected a file name in this directory");
-      }
-      return TokenMapFile.readRaw(directory.resolve(name)).map();
-    }
-    Path tokenizer = directory.resolve("tokenizer.json");
-    if (!Files.isRegularFile(tokenizer)) {
-      throw json.problem("token_map", "is missing, and there is no tokenizer.json to make it from");
-    }
-    return TokenMap.compress(Vocabulary.readTokenizerJson(tokenizer));
+    return Dialect.tokenMap(json, "token_map", directory);
   }
 
   @Override

@@ -112,6 +112,25 @@ public final class StagedDirectory implements AutoCloseable {
   }
 
   /**
+   * Notices a disk that is full already before anything is written.
+   *
+   * @param bytes what is going to be written
+   * @throws EngramException if the file system has fewer bytes free
+   */
+  public void requireSpace(long bytes) {
+    try {
+      long free = Files.getFileStore(partial).getUsableSpace();
+      if (free < bytes) {
+        throw new EngramException(
+            "%s needs %,d bytes, but %,d bytes are free; make room, or write to another disk"
+                .formatted(target, bytes, free));
+      }
+    } catch (IOException e) {
+      throw new EngramException(target + ": its file system cannot be asked for space: " + e, e);
+    }
+  }
+
+  /**
    * Forces all files and the directory to the disk and gives it its name. From here on it is there,
    * whatever happens.
    *

@@ -10,6 +10,7 @@ package io.engram.table;
  */
 public final class NarrowFloat {
   private static final int QUIET_NAN_BF16 = 0x7FC0;
+  private static final int SMALLEST_NORMAL_E4M3 = Float.floatToRawIntBits(0x1p-6f);
   private static final float[] E4M3 = new float[256];
 
   static {
@@ -34,6 +35,29 @@ public final class NarrowFloat {
    */
   public static float e4m3(byte code) {
     return E4M3[code & 0xFF];
+  }
+
+  /**
+   * Rounds to FP8 E4M3, to nearest, ties to even.
+   *
+   * @param value any value
+   * @return the code; of 448 with its sign for what is larger, infinities included, and 0x7F for
+   *     every NaN
+   */
+  public static byte toE4m3(float value) {
+    if (Float.isNaN(value)) {
+      return 0x7F;
+    }
+    int bits = Float.floatToRawIntBits(value);
+    int sign = bits >>> 24 & 0x80;
+    int magnitude = bits & 0x7FFF_FFFF;
+    if (magnitude < SMALLEST_NORMAL_E4M3) {
+      // Steps of 2^-9; eight of them are the code of the smallest normal number.
+      return (byte) (sign | (int) Math.rint(Math.abs(value) * 0x1p9));
+    }
+    int rounded = magnitude + 0x7_FFFF + (magnitude >>> 20 & 1);
+    int code = (rounded >>> 20) - ((127 - 7) << 3);
+    return (byte) (sign | Math.min(code, 0x7E));
   }
 
   /**

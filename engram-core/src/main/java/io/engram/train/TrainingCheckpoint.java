@@ -12,7 +12,6 @@ import io.engram.checkpoint.StagedDirectory;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -91,7 +90,7 @@ public final class TrainingCheckpoint {
     }
     try (StagedDirectory staged = NumberedSaves.begin(directory)) {
       try {
-        checkSpace(staged.path(), state.byteSize());
+        staged.requireSpace(state.byteSize());
         SaveWriter writer = new SaveWriter(staged.path(), progress);
         state.memory().ifPresent(m -> writer.describe(m.config(), state.files()));
         state.files().forEach(writer::write);
@@ -111,16 +110,6 @@ public final class TrainingCheckpoint {
         LOG.warn("{}: an old save cannot be removed: {}", directory, e.toString());
       }
       return directory.resolve(saved.getFileName());
-    }
-  }
-
-  /** A disk that is full already is noticed before anything is written. */
-  private static void checkSpace(Path directory, long bytes) throws IOException {
-    long free = Files.getFileStore(directory).getUsableSpace();
-    if (free < bytes) {
-      throw new EngramException(
-          "a save needs %,d bytes, but %,d bytes are free; make room, or save to another disk"
-              .formatted(bytes, free));
     }
   }
 

@@ -34,6 +34,7 @@ import picocli.CommandLine.Spec;
       ShardsCommand.class,
       VerifyCommand.class,
       ConvertCommand.class,
+      ExportCommand.class,
       StatsCommand.class,
       PlanCommand.class,
       AllocateCommand.class,
