@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.engram.bench.command;
 
+import com.google.gson.Gson;
 import io.engram.EngramMemory;
 import io.engram.checkpoint.CheckpointExporter;
 import java.io.IOException;
+import java.io.PrintWriter;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -38,6 +43,17 @@ final class ExportCommand implements Callable<Integer> {
               + " itself is written, which only this library reads.")
   private Path tokenizer;
 
+  @Option(
+      names = "--file-size",
+      paramLabel = "SIZE",
+      description =
+          "Begins another file where one would become larger, such as 5GB (default). A tensor is"
+              + " never divided.")
+  private Optional<String> fileSize = Optional.empty();
+
+  @Option(names = "--json", description = "Prints what was done as JSON.")
+  private boolean json;
+
   @Parameters(
       index = "0",
       paramLabel = "SOURCE",
@@ -59,13 +75,27 @@ final class ExportCommand implements Callable<Integer> {
       if (tokenizer != null) {
         exporter.tokenizer(tokenizer);
       }
+      fileSize.ifPresent(size -> exporter.shardBytes(Sizes.parse(size)));
       long bytes = exporter.byteSize();
+      Stopwatch watch = Stopwatch.start();
       try (Progress progress = Progress.start("Writing", bytes, "B")) {
         exporter.progress(progress::reached).write(target);
       }
-      spec.commandLine()
-          .getOut()
-          .printf("%s   %s of tensors, opened again and compared%n", target, Sizes.bytes(bytes));
+      watch.stop();
+      PrintWriter out = spec.commandLine().getOut();
+      if (json) {
+        Map<String, Object> facts = new LinkedHashMap<>();
+        facts.put("directory", target.toString());
+        facts.put("layout", layout.name());
+        facts.put("layers", memory.config().layerIds());
+        facts.put("bytes", bytes);
+        facts.put("seconds", watch.seconds());
+        out.println(new Gson().toJson(facts));
+      } else {
+        out.printf(
+            "%s: layers %s, %s of tensors, opened again and compared%n",
+            target, memory.config().layerIds(), Sizes.bytes(bytes));
+      }
     }
     return 0;
   }
