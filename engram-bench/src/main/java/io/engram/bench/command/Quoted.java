@@ -25,9 +25,12 @@ final class Quoted {
     return out.toString();
   }
 
-  /** A text of several lines, without what would move a terminal's cursor. */
+  /**
+   * A text of several lines, without what would move a terminal's cursor. NUL stands between
+   * documents and is no part of their text.
+   */
   static String printable(String text) {
-    return text.replaceAll("[\\p{Cntrl}&&[^\n\t]]", "\uFFFD");
+    return text.replace("\0", "").replaceAll("[\\p{Cntrl}&&[^\n\t]]", "\uFFFD");
   }
 
   static String shorten(String text, int most) {

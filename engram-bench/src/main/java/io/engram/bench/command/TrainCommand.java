@@ -390,9 +390,12 @@ final class TrainCommand implements Callable<Integer> {
     public void evaluated(long step, double loss) {
       heldOut = loss;
       if (!bar.shown()) {
-        say.printf(
-            "step %,7d of %,d   loss %.4f   held out %.4f   %,.0f tokens a second%n",
-            step, settings.steps(), smooth, loss, tokens(step));
+        say.printf("step %,7d of %,d   held out %.4f", step, settings.steps(), loss);
+        // Before the first step there is no loss of a batch, and no speed.
+        if (!Double.isNaN(smooth)) {
+          say.printf("   loss %.4f   %,.0f tokens a second", smooth, tokens(step));
+        }
+        say.println();
         say.flush();
       }
     }
